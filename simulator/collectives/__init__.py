@@ -1,0 +1,1 @@
+"""Collectives as schedules of transfers, and what a library would choose."""

@@ -1,0 +1,1 @@
+"""The program read as time: kernels, collectives, steps."""

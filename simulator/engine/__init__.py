@@ -1,0 +1,1 @@
+"""The discrete-event simulation; the only importer of simpy."""

@@ -1,0 +1,1 @@
+"""From event logs to data frames and figures of merit."""

@@ -1,0 +1,1 @@
+"""The program read as numbers: NumPy kernels, and the unsharded reference."""

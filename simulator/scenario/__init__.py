@@ -1,0 +1,1 @@
+"""Scenario and topology files; the only importer of the YAML parser and pydantic."""

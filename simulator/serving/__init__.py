@@ -1,0 +1,1 @@
+"""Pure state machines of a serving system."""

@@ -1,0 +1,1 @@
+"""Arrivals, lengths and expert routing skew."""
