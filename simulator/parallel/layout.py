@@ -66,7 +66,9 @@ class Layout:
             )
         if self.gpus and (len(self.gpus) != self.ranks or len(set(self.gpus)) != len(self.gpus)):
             raise LayoutError(
-                where="gpus", given=f"{len(self.gpus)} entries", rule=f"must name {self.ranks} different GPUs, one a rank"
+                where="gpus",
+                given=f"{len(self.gpus)} entries",
+                rule=f"must name {self.ranks} different GPUs, one a rank",
             )
 
     @property
