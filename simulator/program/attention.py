@@ -146,7 +146,7 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
 
 def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
     tokens, hidden, heads = frame.tokens, frame.architecture.hidden, a.heads // frame.layout.tp
-    dtype, kind, eps = frame.architecture.quantization.weights, "rms", frame.architecture.norm_eps
+    dtype, eps = frame.architecture.quantization.weights, frame.architecture.norm_eps
     q_head = a.nope_head_dim + a.rope_head_dim
     kv_a, q_a = "self_attn.kv_a_proj_with_mqa", "self_attn.q_a_proj"
     joint = a.kv_lora_rank + a.rope_head_dim
@@ -167,7 +167,7 @@ def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
         )  # fmt: skip
         yield Norm(
             name="q_a_norm", inputs=("q_a",), outputs=("q_a",), weight="self_attn.q_a_layernorm.weight", tokens=tokens,
-            features=a.q_lora_rank, kind=kind, eps=eps,
+            features=a.q_lora_rank, kind="rms", eps=eps,
         )  # fmt: skip
         yield Linear(
             name="q_b_proj", inputs=("q_a",), outputs=("q",), weights=("self_attn.q_b_proj.weight",), tokens=tokens,
@@ -175,7 +175,7 @@ def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
         )  # fmt: skip
     yield Norm(
         name="kv_a_norm", inputs=("latent",), outputs=("latent",), weight="self_attn.kv_a_layernorm.weight",
-        tokens=tokens, features=a.kv_lora_rank, kind=kind, eps=eps,
+        tokens=tokens, features=a.kv_lora_rank, kind="rms", eps=eps,
     )  # fmt: skip
     yield Rotate(
         name="rope", inputs=("q", "latent"), outputs=("q", "latent"), rope=a.rope, tokens=tokens, last=True,

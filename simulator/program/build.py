@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from simulator.model.architecture import Architecture, Layer
 from simulator.parallel.layout import Layout
@@ -24,6 +25,8 @@ from simulator.program.ops import (
     Send,
 )
 from simulator.program.work import Work
+
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,11 @@ def stage_layers(layers: int, pp: int) -> tuple[range, ...]:
     bounds = [0]
     for stage in range(pp):
         bounds.append(bounds[-1] + base + (stage < extra))
-    return tuple(range(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(range(a, b) for a, b in pairwise(bounds))
 
 
 def build(
-    architecture: Architecture, layout: Layout, stage: int, works: tuple[Work, ...], options: Options = Options()
+    architecture: Architecture, layout: Layout, stage: int, works: tuple[Work, ...], options: Options = DEFAULTS
 ) -> Program:
     """The program of pipeline stage `stage` over its micro-batches `works`."""
     _checked(architecture, layout)
@@ -163,7 +166,7 @@ def _head(frame: Frame) -> Iterator[Op]:
     )  # fmt: skip
     if tp > 1:
         yield Collective(
-            name="best_all_gather", inputs=("best",), outputs=("best",), kind="all_gather", over=("tp",), dim="features",
-            bytes=tp * sequences * 8.0, dtype="fp32",
+            name="best_all_gather", inputs=("best",), outputs=("best",), kind="all_gather", over=("tp",),
+            dim="features", bytes=tp * sequences * 8.0, dtype="fp32",
         )  # fmt: skip
     yield PickBest(name="pick_best", inputs=("best",), outputs=("sampled",), sequences=sequences, parts=tp)

@@ -97,7 +97,7 @@ def stored_positions(sequence: Sequence, index: int, cp: int) -> NDArray[np.int6
     """Positions among the new ones whose KV entries context-parallel rank `index` keeps."""
     mine = local_positions(sequence, index, cp)
     if cp > 1 and sequence.new == 1 and sequence.past > 0:
-        return mine[mine % cp == index]
+        return np.asarray(mine[mine % cp == index])
     return mine
 
 
