@@ -1,19 +1,20 @@
 """The tree of errors. Each says where, what was given, which rule it broke, and a way out.
 
-    ShardsimError
-      UnitError            a quantity that cannot be read
-      ScenarioError        a scenario file: unknown key, missing file, wrong value
-      ModelError           a config.json that is malformed or describes something unknown
-      NotBuiltError        understood, priced, but its numbers are not built yet
-      TopologyError        a cluster that is malformed or not connected
-      LayoutError          a layout that the model or the cluster cannot take
-      PlacementError       a program whose tensors meet in placements that do not go together
-      ScheduleError        a collective that cannot run on this group, or is malformed
-      DoesNotFitError      more bytes than a GPU has
-      StalledError         a simulation in which some ranks wait for ever
-      CalibrationError     a fitted or measured table that is missing, corrupt or of another version
-      DataError            measured data that does not follow its documented columns
-      OutputError          results that cannot be written
+ShardsimError
+  UnitError            a quantity that cannot be read
+  ScenarioError        a scenario file: unknown key, missing file, wrong value
+  ModelError           a config.json that is malformed or describes something unknown
+  NotBuiltError        understood, priced, but its numbers are not built yet
+  TopologyError        a cluster that is malformed or not connected
+  LayoutError          a layout that the model or the cluster cannot take
+  PlacementError       a program whose tensors meet in placements that do not go together
+  ScheduleError        a collective that cannot run on this group, or is malformed
+  DoesNotFitError      more bytes than a GPU has
+  StalledError         a simulation in which some ranks wait for ever
+  KernelError          an op whose sizes or number format no kernel can have
+  CalibrationError     a fitted or measured table that is missing, corrupt or of another version
+  DataError            measured data that does not follow its documented columns
+  OutputError          results that cannot be written
 """
 
 
@@ -75,6 +76,10 @@ class DoesNotFitError(ShardsimError):
 
 class StalledError(ShardsimError):
     """A simulation in which some ranks wait for ever."""
+
+
+class KernelError(ShardsimError):
+    """An op whose sizes or number format no kernel can have."""
 
 
 class CalibrationError(ShardsimError):

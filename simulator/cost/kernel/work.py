@@ -1,0 +1,74 @@
+"""What a kernel must do whatever its implementation: floating-point operations and bytes through HBM.
+
+All functions take arrays of one broadcast shape (see `sizes`) and return arrays of that shape. Bytes count every
+operand once: the least a kernel can move, so that `bound_s` is a lower bound.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.cost.kernel.formats import FORMATS, peak_flops_per_s
+from simulator.cost.kernel.sizes import Array
+from simulator.hardware.device import Device
+
+KV_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp32": 4.0, "nvfp4": 0.5 + 1.0 / 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations, HBM bytes and the format whose units multiply."""
+
+    flops: Array
+    moved_bytes: Array
+    dtype: str
+
+
+def compute_s(device: Device, work: Work) -> Array:
+    """Seconds at the datasheet's dense peak."""
+    return work.flops / peak_flops_per_s(device, work.dtype)
+
+
+def memory_s(device: Device, work: Work) -> Array:
+    """Seconds at the datasheet's HBM bandwidth."""
+    return work.moved_bytes / device.hbm_bytes_per_s
+
+
+def bound_s(device: Device, work: Work) -> Array:
+    """The roofline: no kernel is faster. Williams, Waterman, Patterson 2009, doi:10.1145/1498765.1498785."""
+    return np.maximum(compute_s(device, work), memory_s(device, work))
+
+
+def gemm_work(batch: Array, m: Array, n: Array, k: Array, dtype: str) -> Work:
+    """`batch` products [m, k] x [k, n] -> [m, n]; the result is bf16 (fp32 where the inputs are)."""
+    form = FORMATS[dtype]
+    out_bytes = 4.0 if dtype == "fp32" else 2.0
+    moved = batch * (m * k * form.activation_bytes + n * k * form.weight_bytes + m * n * out_bytes)
+    return Work(2.0 * batch * m * n * k, moved, dtype)
+
+
+def grouped_work(rows: Array, active: Array, n: Array, k: Array, dtype: str) -> Work:
+    """`rows` tokens spread over `active` experts, each with its own [k, n] weight."""
+    form = FORMATS[dtype]
+    moved = rows * k * form.activation_bytes + active * n * k * form.weight_bytes + rows * n * 2.0
+    return Work(2.0 * rows * n * k, moved, dtype)
+
+
+def causal_pairs(new: Array, past: Array, window: int | None) -> Array:
+    """Query-key pairs of one sequence: query i sees past + i + 1 keys, or the last `window` of them.
+
+    >>> float(causal_pairs(np.array(3.0), np.array(2.0), None)), float(causal_pairs(np.array(3.0), np.array(2.0), 4))
+    (12.0, 11.0)
+    """
+    full = new * past + new * (new + 1.0) / 2.0
+    if window is None:
+        return full
+    # Queries that see fewer than `window` keys: past + i + 1 < window; they save nothing.
+    short = np.clip(window - past, 0.0, new)
+    return short * past + short * (short + 1.0) / 2.0 + (new - short) * float(window)
+
+
+def seen_keys(new: Array, past: Array, window: int | None) -> Array:
+    """Distinct keys of one sequence that any of its new queries sees."""
+    keys = new + past
+    return keys if window is None else np.minimum(keys, new + window - 1.0)
