@@ -69,6 +69,9 @@ class LatentAttention:
     sparse_top_k: int | None = None
     indexer_heads: int = 0
     indexer_head_dim: int = 0
+    norm_eps: float = 1e-6
+    """Of the norms on the compressed query and key-value, whatever the model's own norm_eps is
+    (deepseek-ai/DeepSeek-V3, inference/model.py, `RMSNorm(dim, eps=1e-6)`, 2024-12-26)."""
 
 
 @dataclass(frozen=True, slots=True)
