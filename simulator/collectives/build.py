@@ -8,6 +8,9 @@ from simulator.collectives.builders.setting import Plan, Setting
 from simulator.collectives.schedule import KINDS, Kind, Nodes, Schedule, shards_of
 from simulator.errors import ScheduleError
 
+MOST_TRANSFERS = 20_000_000
+"""About 2 GB of tuples: past this a schedule is not listed (a ring of 16,384 has 5e8 transfers)."""
+
 BUILDERS: dict[tuple[Kind, str], Callable[[Setting], Plan]] = {
     ("all_reduce", "ring"): ring.all_reduce,
     ("all_reduce", "tree"): tree.all_reduce,
@@ -54,8 +57,21 @@ def build(
     builder = check_request(kind, algorithm, setting)
     if ranks == 1:
         return Schedule(kind, algorithm, 1, shards_of(kind, 1), ())
+    _refuse_huge(kind, algorithm, setting)
     plan = builder(setting)
     return Schedule(kind, algorithm, ranks, plan.chunks, plan.rounds, plan.switches)
+
+
+def _refuse_huge(kind: Kind, algorithm: str, setting: Setting) -> None:
+    pieces = setting.pipeline if algorithm.startswith("nvls") else setting.channels
+    transfers = 2 * setting.ranks**2 * pieces
+    if transfers > MOST_TRANSFERS and algorithm not in ("tree", "nvls_tree") and kind not in ("broadcast", "send_recv"):
+        raise ScheduleError(
+            where=f"{algorithm} {kind}",
+            given=f"{setting.ranks} ranks x {pieces} pieces",
+            rule=f"about {transfers:.0e} transfers are too many to list (at most {MOST_TRANSFERS:.0e})",
+            way_out="use closed_form.alpha_beta, or phases.phases for flows",
+        )
 
 
 def check_request(kind: Kind, algorithm: str, setting: Setting) -> Callable[[Setting], Plan]:

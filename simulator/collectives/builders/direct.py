@@ -56,8 +56,13 @@ def reduce_scatter(setting: Setting) -> Plan:
     return Plan(setting.ranks * setting.channels, (_scatter(setting.ranks, setting.channels),))
 
 
-def send_recv(setting: Setting) -> Plan:
-    """Rank 0 sends the message to rank 1."""
+def two_ranks(setting: Setting) -> None:
+    """Refuse any other number."""
     if setting.ranks != 2:
         raise ScheduleError(where="send_recv", given=f"{setting.ranks} ranks", rule="is between two ranks")
+
+
+def send_recv(setting: Setting) -> Plan:
+    """Rank 0 sends the message to rank 1."""
+    two_ranks(setting)
     return Plan(setting.channels, (tuple(Transfer(0, 1, c, reduce=False) for c in range(setting.channels)),))

@@ -11,15 +11,22 @@ from simulator.collectives.schedule import Nodes, Round, Transfer
 from simulator.errors import ScheduleError
 
 
-def _one_node(setting: Setting, name: str) -> tuple[int, ...]:
+def one_node(setting: Setting) -> tuple[int, ...]:
+    """The ranks of the only node, refused where there are more nodes."""
     if len(setting.nodes) > 1:
         raise ScheduleError(
-            where=name,
+            where="nvls",
             given=f"{len(setting.nodes)} nodes",
             rule="needs all ranks behind one switch",
             way_out="use nvls_tree or ring",
         )
     return setting.nodes[0]
+
+
+def need_nodes(setting: Setting) -> None:
+    """Refuse one node."""
+    if len(setting.nodes) < 2:
+        raise ScheduleError(where="nvls_tree", given="one node", rule="needs two nodes or more", way_out="use nvls")
 
 
 def _reduce(node: tuple[int, ...], switch: int, heads: tuple[int, ...], chunks: tuple[int, ...]) -> list[Round]:
@@ -42,7 +49,7 @@ def _multicast(node: tuple[int, ...], switch: int, heads: tuple[int, ...], chunk
 
 def all_reduce(setting: Setting) -> Plan:
     """Four stages (terms in, sum to its head, head back in, sum to all), `pipeline` pieces one behind the other."""
-    node = _one_node(setting, "nvls all_reduce")
+    node = one_node(setting)
     n, pieces = setting.ranks, setting.pipeline
     parts = []
     for p in range(pieces):
@@ -53,7 +60,7 @@ def all_reduce(setting: Setting) -> Plan:
 
 def reduce_scatter(setting: Setting) -> Plan:
     """Terms in, each sum out to the rank of its shard."""
-    node = _one_node(setting, "nvls reduce_scatter")
+    node = one_node(setting)
     n, pieces = setting.ranks, setting.pipeline
     parts = [_reduce(node, n, node, tuple(rank * pieces + p for rank in node)) for p in range(pieces)]
     return Plan(n * pieces, staggered(parts), switches=1)
@@ -61,7 +68,7 @@ def reduce_scatter(setting: Setting) -> Plan:
 
 def all_gather(setting: Setting) -> Plan:
     """Each rank writes its shard once; the switch multicasts it."""
-    node = _one_node(setting, "nvls all_gather")
+    node = one_node(setting)
     n, pieces = setting.ranks, setting.pipeline
     parts = [_multicast(node, n, node, tuple(rank * pieces + p for rank in node)) for p in range(pieces)]
     return Plan(n * pieces, staggered(parts), switches=1)
@@ -77,10 +84,7 @@ def tree_all_reduce(setting: Setting) -> Plan:
     Where nodes differ in size, the smallest has all its ranks as heads and the others as many.
     """
     nodes, pieces = setting.nodes, setting.pipeline
-    if len(nodes) < 2:
-        raise ScheduleError(
-            where="nvls_tree all_reduce", given="one node", rule="needs two nodes or more", way_out="use nvls"
-        )
+    need_nodes(setting)
     places = _head_places(nodes)
     pair = double_trees(len(nodes))
     parts = []
