@@ -63,9 +63,9 @@ def _grouped_query(frame: Frame, a: GroupedQueryAttention) -> Iterator[Op]:
             name="rope", inputs=("q", "k"), outputs=("q", "k"), rope=a.rope, tokens=tokens,
             head_dims=(a.head_dim, a.head_dim), features=(heads + kv_heads) * a.head_dim,
         )  # fmt: skip
-    if a.qk_norm == "l2" and a.rope is not None:  # Llama 4 normalises after rotating, on rotated layers only
+    if a.qk_norm == "l2":  # Llama 4 normalises after rotating
         yield from _qk_norm(frame, a, heads, kv_heads)
-    if a.temperature_tuning is not None and a.rope is None:
+    if a.temperature_tuning is not None:
         yield TuneQueries(
             name="tune_queries", inputs=("q",), outputs=("q",), tokens=tokens, features=heads * a.head_dim,
             tuning=a.temperature_tuning,
@@ -146,7 +146,7 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
 
 def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
     tokens, hidden, heads = frame.tokens, frame.architecture.hidden, a.heads // frame.layout.tp
-    dtype, eps = frame.architecture.quantization.weights, frame.architecture.norm_eps
+    dtype, eps = frame.architecture.quantization.weights, a.norm_eps
     q_head = a.nope_head_dim + a.rope_head_dim
     kv_a, q_a = "self_attn.kv_a_proj_with_mqa", "self_attn.q_a_proj"
     joint = a.kv_lora_rank + a.rope_head_dim
