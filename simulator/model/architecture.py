@@ -4,6 +4,7 @@ Layers of the same kind are the same object, so that a program for 80 equal laye
 Names follow Hugging Face's config.json where it has one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -150,6 +151,12 @@ class Layer:
 
     attention: Attention
     feed_forward: FeedForward
+
+
+def shared_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """The same tuple with equal layers made one object, so that identity finds equal layers."""
+    seen: dict[Layer, Layer] = {}
+    return tuple(seen.setdefault(layer, layer) for layer in layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,14 +95,18 @@ def _latent(a: LatentAttention, hidden: Axis) -> Iterator[Parameter]:
     joint = Axis("kv_lora_and_rope", a.kv_lora_rank + a.rope_head_dim)
     yield from _linear("self_attn.kv_a_proj_with_mqa", joint, hidden, "attention", a.qkv_bias)
     yield Parameter("self_attn.kv_a_layernorm.weight", (kv_rank,), "norm")
-    yield from _linear("self_attn.kv_b_proj", Axis("heads", a.heads, a.nope_head_dim + a.v_head_dim), kv_rank, "attention")
+    yield from _linear(
+        "self_attn.kv_b_proj", Axis("heads", a.heads, a.nope_head_dim + a.v_head_dim), kv_rank, "attention"
+    )
     yield from _linear("self_attn.o_proj", hidden, Axis("heads", a.heads, a.v_head_dim), "attention", a.qkv_bias)
     if a.indexer_heads:
         index = Axis("indexer", a.indexer_heads * a.indexer_head_dim)
         inner = Axis("q_lora", a.q_lora_rank) if a.q_lora_rank else hidden
         yield from _linear("self_attn.indexer.wq_b", index, inner, "attention")
         yield from _linear("self_attn.indexer.wk", Axis("indexer_dim", a.indexer_head_dim), hidden, "attention")
-        yield from _linear("self_attn.indexer.weights_proj", Axis("indexer_heads", a.indexer_heads), hidden, "attention")
+        yield from _linear(
+            "self_attn.indexer.weights_proj", Axis("indexer_heads", a.indexer_heads), hidden, "attention"
+        )
 
 
 def _linear_attention(a: LinearAttention, hidden: Axis) -> Iterator[Parameter]:
@@ -159,10 +163,9 @@ def _feed_forward(block: FeedForward, hidden: Axis) -> Iterator[Parameter]:
             yield from _experts(block, hidden)
 
 
-@lru_cache(maxsize=256)
-def layer_parameters(architecture: Architecture, layer: Layer) -> tuple[Parameter, ...]:
-    """The tensors of one layer, names relative to it; experts are stacked on a leading axis."""
-    hidden = Axis("hidden", architecture.hidden)
+@lru_cache(maxsize=1024)
+def _layer_parameters(hidden_size: int, norm: Literal["rms", "layer"], layer: Layer) -> tuple[Parameter, ...]:
+    hidden = Axis("hidden", hidden_size)
     found: list[Parameter] = []
     match layer.attention:
         case GroupedQueryAttention() as a:
@@ -172,17 +175,28 @@ def layer_parameters(architecture: Architecture, layer: Layer) -> tuple[Paramete
         case LinearAttention() as a:
             found += _linear_attention(a, hidden)
     found += _feed_forward(layer.feed_forward, hidden)
-    for norm in ("input_layernorm", "post_attention_layernorm"):
-        found.append(Parameter(f"{norm}.weight", (hidden,), "norm"))
-        if architecture.norm == "layer":
-            found.append(Parameter(f"{norm}.bias", (hidden,), "norm"))
+    for name in ("input_layernorm", "post_attention_layernorm"):
+        found.append(Parameter(f"{name}.weight", (hidden,), "norm"))
+        if norm == "layer":
+            found.append(Parameter(f"{name}.bias", (hidden,), "norm"))
     return tuple(found)
+
+
+def layer_parameters(architecture: Architecture, layer: Layer) -> tuple[Parameter, ...]:
+    """The tensors of one layer, names relative to it; experts are stacked on a leading axis.
+
+    Cached by (hidden, norm, layer): hashing a whole architecture of 100 layers a call would cost more than the list.
+    """
+    return _layer_parameters(architecture.hidden, architecture.norm, layer)
 
 
 def outer_parameters(architecture: Architecture) -> tuple[Parameter, ...]:
     """Embedding, final norm and head (none where it is tied to the embedding)."""
     hidden, vocab = Axis("hidden", architecture.hidden), Axis("vocab", architecture.vocab)
-    found = [Parameter("embed_tokens.weight", (vocab, hidden), "embedding"), Parameter("norm.weight", (hidden,), "norm")]
+    found = [
+        Parameter("embed_tokens.weight", (vocab, hidden), "embedding"),
+        Parameter("norm.weight", (hidden,), "norm"),
+    ]
     if architecture.norm == "layer":
         found.append(Parameter("norm.bias", (hidden,), "norm"))
     if architecture.learned_positions:
