@@ -1,6 +1,6 @@
 """Rotary embedding facts of a config.json: rope_theta with rope_scaling, or the newer rope_parameters."""
 
-from math import log
+from math import log, sqrt
 
 from simulator.model.architecture import Rope
 from simulator.model.config_reader import ConfigReader
@@ -100,7 +100,7 @@ def latent_scale(head_dim: int, rope: Rope) -> float:
 
     Source: modeling_deepseek.py of DeepSeek-V2 and V3 (2024), `softmax_scale`.
     """
-    scale = head_dim**-0.5
+    scale = 1.0 / sqrt(head_dim)
     all_dim = scaling_value(rope, "mscale_all_dim", 0.0)
     if rope_kind(rope) == "yarn" and all_dim:
         scale *= yarn_mscale(scaling_value(rope, "factor", 1.0), all_dim) ** 2
