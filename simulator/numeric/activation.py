@@ -29,7 +29,7 @@ def activate(kind: str, x: Array) -> Array:
         case "gelu_tanh":
             return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
         case "relu2":
-            return cast(Array, np.square(np.maximum(x, 0.0)))
+            return np.square(np.maximum(x, 0.0))
     raise NotBuiltError(given=kind, rule="the numbers of this activation are not built")
 
 

@@ -124,7 +124,7 @@ def attend(op: Attend, inputs: tuple[Any, ...], ctx: OpContext) -> Outputs:
         weights, total = _softmax(scores, sinks)
         out[span] = np.einsum("htn,nhd->thd", weights, held)
         lse[span] = total.T
-    flat = out.reshape(len(q), -1)
+    flat = out.reshape(len(q), op.heads * op.v_head_dim)
     return (flat, lse) if op.partial else (flat,)
 
 
@@ -143,7 +143,7 @@ def attend_latent(op: AttendLatent, inputs: tuple[Any, ...], ctx: OpContext) -> 
         read = _read_absorbed if ctx.work.decode else _read_expanded
         seen = _visible(op, mine, positions)
         out[span], lse[span] = read(op, q[span], rows["latent"], expand, seen)
-    flat = out.reshape(len(q), -1)
+    flat = out.reshape(len(q), op.heads * op.v_head_dim)
     return (flat, lse) if op.partial else (flat,)
 
 

@@ -33,8 +33,14 @@ def random_weights(architecture: Architecture, seed: int) -> dict[str, Array]:
     Each tensor has a generator of its own, keyed by (seed, name), so that adding one leaves the others alone.
     Raises ModelError where the model is no miniature.
     """
-    named = list(named_parameters(architecture))
-    elements = sum(parameter.size for _, parameter, _ in named)
+    check_size(architecture)
+    named = named_parameters(architecture)
+    return {name: _draw(architecture, name, parameter, block, seed) for name, parameter, block in named}
+
+
+def check_size(architecture: Architecture) -> None:
+    """Raise ModelError where the model is too large to hold in float64."""
+    elements = sum(parameter.size for _, parameter, _ in named_parameters(architecture))
     if elements > LARGEST_ELEMENTS:
         raise ModelError(
             where="weights",
@@ -42,7 +48,6 @@ def random_weights(architecture: Architecture, seed: int) -> dict[str, Array]:
             rule=f"numbers run on at most {LARGEST_ELEMENTS:,}",
             way_out="use a miniature of the same architecture",
         )
-    return {name: _draw(architecture, name, parameter, block, seed) for name, parameter, block in named}
 
 
 def _draw(architecture: Architecture, name: str, parameter: Parameter, block: FeedForward | None, seed: int) -> Array:
