@@ -6,7 +6,7 @@ from typing import Literal
 from simulator.hardware.device import Device
 
 ScaleUp = Literal["nvswitch", "nvlink_mesh", "xgmi_mesh", "pcie", "none"]
-Network = Literal["infiniband", "roce", "efa", "none"]
+Network = Literal["infiniband", "roce", "efa", "slingshot", "none"]
 
 
 @dataclass(frozen=True, slots=True)
