@@ -52,6 +52,17 @@ class GroupedQueryAttention:
     """Attention chunk in tokens (Llama 4's local layers); None: no chunks."""
     temperature_tuning: tuple[float, float] | None = None
     """(scale, floor) of Llama 4's query scaling on NoPE layers."""
+    q_lora_rank: int | None = None
+    """Queries through a low-rank pair of projections (DeepSeek-V4); None: one projection."""
+    output_groups: int = 1
+    output_lora_rank: int | None = None
+    """The output through `output_groups` blocks of this rank, then one projection (DeepSeek-V4)."""
+    shared_kv: bool = False
+    """Keys are the values: one projection, half the cache (DeepSeek-V4)."""
+    kv_compression: int = 1
+    """Tokens merged into one cache entry beyond the `window` latest, which stay whole (DeepSeek-V4)."""
+    indexer_heads: int = 0
+    indexer_head_dim: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +180,8 @@ class Quantization:
     experts: str = "bf16"
     kv_cache: str = "bf16"
     activations: str = "bf16"
+    attention: str = ""
+    """Attention projections, where not as `weights` (NVFP4 checkpoints keep them in bf16); empty: as weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +205,8 @@ class Architecture:
     notes: tuple[str, ...] = ()
     numbers_refused: str = ""
     """Why the numbers of this model are not built; empty: they are."""
+    time_refused: str = ""
+    """Why a step of this model is not priced either (sizes and memory are); empty: it is."""
 
     @property
     def distinct_layers(self) -> tuple[Layer, ...]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from simulator.errors import ModelError
 from simulator.model.architecture import Architecture
 from simulator.model.config_reader import ConfigReader
-from simulator.model.families import common, deepseek, llama, mixture
+from simulator.model.families import common, deepseek, glm, gpt, hybrid, llama, minimax, mixture
+from simulator.model.families.deepseek_v4 import deepseek_v4
+from simulator.model.families.llama4 import llama4
 from simulator.model.families.native import from_native, is_native
 
 FAMILIES: dict[str, common.Family] = {
@@ -24,7 +26,19 @@ FAMILIES: dict[str, common.Family] = {
     "deepseek_v2": deepseek.deepseek_v2,
     "deepseek_v3": deepseek.deepseek_v3,
     "deepseek_v32": deepseek.deepseek_v32,
+    "deepseek_v4": deepseek_v4,
+    "glm4_moe": glm.glm4_moe,
+    "glm_moe_dsa": glm.glm_moe_dsa,
+    "gpt2": gpt.gpt,
+    "gpt3": gpt.gpt,
     "kimi_k2": deepseek.deepseek_v3,
+    "llama4": llama4,
+    "mimo_v2_flash": minimax.mimo_v2,
+    "minimax_m2": minimax.minimax_m2,
+    "minimax_m3": minimax.minimax_m3,
+    "qwen3_5": hybrid.hybrid_dense,
+    "qwen3_5_moe": hybrid.hybrid_moe,
+    "qwen3_next": hybrid.hybrid_moe,
 }
 """Readers by `model_type`."""
 
@@ -66,6 +80,8 @@ def architecture_from_config(config: Mapping[str, object], name: str, source: st
         outer = from_native(outer)
     text = _text_part(outer)
     family = _family(outer, text)
+    if family in ("gpt2", "gpt3"):
+        text = gpt.gpt_names(text)
     body = FAMILIES[family](text)
     return common.architecture(text, family, name, source, body)
 

@@ -63,23 +63,69 @@ def _linear(name: str, out: Axis, inner: Axis, kind: Kind, bias: bool = False) -
         yield Parameter(f"{name}.bias", (out,), kind)
 
 
-def _grouped_query(a: GroupedQueryAttention, hidden: Axis) -> Iterator[Parameter]:
-    gate = 2 if a.output_gate else 1
-    yield from _linear("self_attn.q_proj", Axis("heads", a.heads, a.head_dim * gate), hidden, "attention", a.qkv_bias)
-    yield from _linear("self_attn.k_proj", Axis("kv_heads", a.kv_heads, a.head_dim), hidden, "attention", a.qkv_bias)
-    yield from _linear("self_attn.v_proj", Axis("kv_heads", a.kv_heads, a.v_head_dim), hidden, "attention", a.qkv_bias)
-    heads_out = Axis("heads", a.heads, a.v_head_dim)
-    yield Parameter("self_attn.o_proj.weight", (Axis("hidden", hidden.count), heads_out), "attention")
-    if a.output_bias:
-        yield Parameter("self_attn.o_proj.bias", (hidden,), "attention")
+def _queries(a: GroupedQueryAttention, hidden: Axis) -> Iterator[Parameter]:
+    heads = Axis("heads", a.heads, a.head_dim * (2 if a.output_gate else 1))
+    if a.q_lora_rank is None:
+        yield from _linear("self_attn.q_proj", heads, hidden, "attention", a.qkv_bias)
+        return
+    rank = Axis("q_lora", a.q_lora_rank)
+    yield from _linear("self_attn.q_a_proj", rank, hidden, "attention", a.qkv_bias)
+    yield Parameter("self_attn.q_a_norm.weight", (rank,), "norm")
+    yield from _linear("self_attn.q_b_proj", heads, rank, "attention")
+
+
+def _heads_output(a: GroupedQueryAttention, hidden: Axis) -> Iterator[Parameter]:
+    if a.output_lora_rank is None:
+        yield from _linear("self_attn.o_proj", hidden, Axis("heads", a.heads, a.v_head_dim), "attention", a.output_bias)
+        return
+    ranks = Axis("output_groups", a.output_groups, a.output_lora_rank)
+    group = Axis("group_features", a.heads * a.v_head_dim // a.output_groups)
+    yield from _linear("self_attn.o_a_proj", ranks, group, "attention")
+    yield from _linear("self_attn.o_b_proj", hidden, ranks, "attention", a.output_bias)
+
+
+def _qk_norms(a: GroupedQueryAttention) -> Iterator[Parameter]:
     if a.qk_norm == "head":
         yield Parameter("self_attn.q_norm.weight", (Axis("head_dim", a.head_dim),), "norm")
         yield Parameter("self_attn.k_norm.weight", (Axis("head_dim", a.head_dim),), "norm")
     if a.qk_norm == "full":
         yield Parameter("self_attn.q_norm.weight", (Axis("heads", a.heads, a.head_dim),), "norm")
         yield Parameter("self_attn.k_norm.weight", (Axis("kv_heads", a.kv_heads, a.head_dim),), "norm")
+
+
+def _grouped_query(a: GroupedQueryAttention, hidden: Axis) -> Iterator[Parameter]:
+    yield from _queries(a, hidden)
+    keys, values = Axis("kv_heads", a.kv_heads, a.head_dim), Axis("kv_heads", a.kv_heads, a.v_head_dim)
+    yield from _linear("self_attn.k_proj", keys, hidden, "attention", a.qkv_bias)
+    if not a.shared_kv:
+        yield from _linear("self_attn.v_proj", values, hidden, "attention", a.qkv_bias)
+    yield from _heads_output(a, hidden)
+    yield from _qk_norms(a)
     if a.sinks:
         yield Parameter("self_attn.sinks", (Axis("heads", a.heads),), "attention")
+    if a.kv_compression > 1:
+        series = 2 if a.indexer_heads else 1  # overlapping windows keep two series (DeepSeek-V4's CSA)
+        yield from _compressor("self_attn.compressor", a.head_dim * series, a.kv_compression, hidden)
+    if a.indexer_heads:
+        inner = Axis("q_lora", a.q_lora_rank) if a.q_lora_rank else hidden
+        yield from _indexer(a.indexer_heads, a.indexer_head_dim, inner, hidden, a.kv_compression)
+
+
+def _compressor(name: str, width: int, tokens: int, hidden: Axis) -> Iterator[Parameter]:
+    entry = Axis("entry", width)
+    yield from _linear(f"{name}.kv_proj", entry, hidden, "attention")
+    yield from _linear(f"{name}.gate_proj", entry, hidden, "attention")
+    yield Parameter(f"{name}.position_bias", (Axis("window", tokens), entry), "attention")
+
+
+def _indexer(heads: int, head_dim: int, inner: Axis, hidden: Axis, tokens: int = 1) -> Iterator[Parameter]:
+    """The indexer that chooses keys: queries, one key a token (or a compressed key a window), head weights."""
+    yield from _linear("self_attn.indexer.wq_b", Axis("indexer", heads * head_dim), inner, "attention")
+    if tokens > 1:
+        yield from _compressor("self_attn.indexer.compressor", 2 * head_dim, tokens, hidden)
+    else:
+        yield from _linear("self_attn.indexer.wk", Axis("indexer_dim", head_dim), hidden, "attention")
+    yield from _linear("self_attn.indexer.weights_proj", Axis("indexer_heads", heads), hidden, "attention")
 
 
 def _latent(a: LatentAttention, hidden: Axis) -> Iterator[Parameter]:
@@ -100,13 +146,8 @@ def _latent(a: LatentAttention, hidden: Axis) -> Iterator[Parameter]:
     )
     yield from _linear("self_attn.o_proj", hidden, Axis("heads", a.heads, a.v_head_dim), "attention", a.qkv_bias)
     if a.indexer_heads:
-        index = Axis("indexer", a.indexer_heads * a.indexer_head_dim)
         inner = Axis("q_lora", a.q_lora_rank) if a.q_lora_rank else hidden
-        yield from _linear("self_attn.indexer.wq_b", index, inner, "attention")
-        yield from _linear("self_attn.indexer.wk", Axis("indexer_dim", a.indexer_head_dim), hidden, "attention")
-        yield from _linear(
-            "self_attn.indexer.weights_proj", Axis("indexer_heads", a.indexer_heads), hidden, "attention"
-        )
+        yield from _indexer(a.indexer_heads, a.indexer_head_dim, inner, hidden)
 
 
 def _linear_attention(a: LinearAttention, hidden: Axis) -> Iterator[Parameter]:

@@ -19,6 +19,7 @@ class Body:
     tie_default: bool = False
     learned_positions: int = 0
     numbers_refused: str = ""
+    time_refused: str = ""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -84,6 +85,7 @@ def architecture(config: ConfigReader, family: str, name: str, source: str, body
         source=source,
         notes=body.notes,
         numbers_refused=refused,
+        time_refused=body.time_refused,
     )
 
 
