@@ -140,7 +140,7 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
     yield Linear(
         name="o_proj", inputs=("attn",), outputs=("delta",), weights=("self_attn.o_proj.weight",), biases=biases,
         tokens=frame.tokens, k=heads // frame.layout.tp * v_head_dim, ns=(frame.architecture.hidden,),
-        dtype=frame.architecture.quantization.weights, parallel="row",
+        dtype=frame.architecture.quantization.weights, parallel="row" if frame.layout.tp > 1 else "replicated",
     )  # fmt: skip
 
 
@@ -213,5 +213,5 @@ def _linear(frame: Frame, a: LinearAttention) -> Iterator[Op]:
     )  # fmt: skip
     yield Linear(
         name="o_proj", inputs=("attn",), outputs=("delta",), weights=("linear_attn.out_proj.weight",), tokens=tokens,
-        k=value_width, ns=(hidden,), dtype=dtype, parallel="row",
+        k=value_width, ns=(hidden,), dtype=dtype, parallel="row" if frame.layout.tp > 1 else "replicated",
     )  # fmt: skip
