@@ -172,16 +172,21 @@ def shared_layers(layers: Iterable[Layer]) -> tuple[Layer, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """Storage types of weights, experts, activations and KV cache ("bf16", "fp8", "fp8_block", "nvfp4",
-    "mxfp4", "int8", "int4"), and how many bytes of scales come with each weight element.
+    """Storage types of weights, experts, KV cache and of activations between ops.
+
+    One of "bf16", "fp16", "fp32", "fp8", "fp8_block", "nvfp4", "mxfp4", "int8", "int4"; `quantization.py` says
+    how many bytes each takes, scales included. Embedding, head, norms, routers and biases stay in bf16.
     """
 
     weights: str = "bf16"
+    """Attention, dense blocks and shared experts."""
     experts: str = "bf16"
     kv_cache: str = "bf16"
     activations: str = "bf16"
     attention: str = ""
     """Attention projections, where not as `weights` (NVFP4 checkpoints keep them in bf16); empty: as weights."""
+    int4_group: int = 128
+    """Weights that share one scale in "int4" (32 in Kimi-K2.5)."""
 
 
 @dataclass(frozen=True, slots=True)

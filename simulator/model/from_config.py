@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from simulator.errors import ModelError
@@ -111,10 +110,16 @@ def read_json_object(path: Path) -> Mapping[str, object]:
 
 
 def load_config(path: str | Path) -> Architecture:
-    """The architecture of a config.json on disk (or of the folder that holds one), named after file or folder."""
+    """The architecture of a config.json on disk (or of the folder that holds one), named after file or folder.
+
+    A `hf_quant_config.json` beside config.json (NVIDIA ModelOpt) is read where config.json says nothing of storage.
+    """
     place = Path(path)
     if place.is_dir():
         place = place / "config.json"
     name = place.parent.resolve().name if place.name == "config.json" else place.stem.replace("--", "/", 1)
-    architecture = architecture_from_config(read_json_object(place), name, source=str(place))
-    return replace(architecture, name=name)
+    config = read_json_object(place)
+    beside = place.parent / "hf_quant_config.json"
+    if place.name == "config.json" and beside.exists() and "quantization_config" not in config:
+        config = {**config, "quantization_config": read_json_object(beside).get("quantization")}
+    return architecture_from_config(config, name, source=str(place))

@@ -7,6 +7,7 @@ from typing import Literal
 from simulator.model.architecture import Architecture, Layer, LinearAttention, MixtureOfExperts, shared_layers
 from simulator.model.config_reader import ConfigReader
 from simulator.model.config_rope import rope_refused
+from simulator.model.quantization_config import read_quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def architecture(config: ConfigReader, family: str, name: str, source: str, body
         max_position=config.integer("max_position_embeddings", 4096),
         tie_embeddings=config.boolean("tie_word_embeddings", body.tie_default),
         norm=body.norm,
+        quantization=read_quantization(config, len(body.layers)),
         learned_positions=body.learned_positions,
         source=source,
         notes=body.notes,
