@@ -6,6 +6,7 @@ from typing import Literal
 from simulator.model.architecture import Architecture
 from simulator.numeric.rounding import DType
 from simulator.parallel.layout import Layout
+from simulator.program.build import DEFAULTS
 from simulator.program.frame import Options
 from simulator.topology.cluster import Cluster
 
@@ -64,7 +65,7 @@ class Deployment:
     pools: tuple[Pool, ...]
     workload: StepWorkload
     numbers: Numbers = Numbers()
-    options: Options = Options()
+    options: Options = DEFAULTS
     algorithms: dict[str, str] = field(default_factory=dict)
     """Collective kind -> algorithm, where the user forces one; others are selected as the library would."""
     fidelity: Fidelity = "auto"

@@ -25,7 +25,7 @@ def data_coordinate(layout: Layout, rank: int) -> int:
 def works_of(sequences: Sequence[WorkSequence], layout: Layout) -> tuple[tuple[Work, ...], ...]:
     """Sequences dealt to data-parallel coordinates, then to micro-batches: [coordinate][micro-batch]."""
     dealt = share_out(tuple(sequences), layout.dp * layout.dp_attention)
-    return tuple(share_out(work.sequences, layout.micro_batches) for work in dealt)
+    return tuple(share_out(work.sequences, layout.micro_batches, empty_decodes=work.decode) for work in dealt)
 
 
 def programs_of(

@@ -29,6 +29,7 @@ def run_op(op: ops.ComputeOp, inputs: Inputs, ctx: OpContext) -> Outputs:
 
 
 def _embed(op: ops.Embed, _inputs: Inputs, ctx: OpContext) -> Outputs:
+    assert ctx.ids is not None
     table = ctx.weight(op.weight)
     parts = ctx.state.layout.size(op.over)
     mine = ctx.state.index(op.over) if op.over else 0

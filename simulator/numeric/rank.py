@@ -56,7 +56,7 @@ class OpContext:
     state: RankState
     layer: int
     work: Work
-    ids: NDArray[np.int64]
+    ids: NDArray[np.int64] | None
     """New token ids of this rank's part of the micro-batch."""
 
     def weight(self, name: str) -> Array:

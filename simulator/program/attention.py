@@ -8,6 +8,7 @@ from simulator.model.architecture import (
     Layer,
     LinearAttention,
 )
+from simulator.model.quantization import storage_dtype
 from simulator.program.frame import Frame
 from simulator.program.ops import (
     Attend,
@@ -47,7 +48,7 @@ def _biases(present: bool, *names: str) -> tuple[str, ...]:
 def _grouped_query(frame: Frame, a: GroupedQueryAttention) -> Iterator[Op]:
     tp, tokens, hidden = frame.layout.tp, frame.tokens, frame.architecture.hidden
     heads, kv_heads = a.heads // tp, local_kv_heads(a.kv_heads, tp)
-    dtype = frame.architecture.quantization.weights
+    dtype = storage_dtype(frame.architecture.quantization, "attention")
     q_width = a.head_dim * (2 if a.output_gate else 1)
     yield Linear(
         name="qkv_proj", inputs=("x",), outputs=("q", "k", "v"),
@@ -140,13 +141,13 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
     yield Linear(
         name="o_proj", inputs=("attn",), outputs=("delta",), weights=("self_attn.o_proj.weight",), biases=biases,
         tokens=frame.tokens, k=heads // frame.layout.tp * v_head_dim, ns=(frame.architecture.hidden,),
-        dtype=frame.architecture.quantization.weights, parallel="row" if frame.layout.tp > 1 else "replicated",
+        dtype=storage_dtype(frame.architecture.quantization, "attention"), parallel="row" if frame.layout.tp > 1 else "replicated",
     )  # fmt: skip
 
 
 def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
     tokens, hidden, heads = frame.tokens, frame.architecture.hidden, a.heads // frame.layout.tp
-    dtype, eps = frame.architecture.quantization.weights, a.norm_eps
+    dtype, eps = storage_dtype(frame.architecture.quantization, "attention"), a.norm_eps
     q_head = a.nope_head_dim + a.rope_head_dim
     kv_a, q_a = "self_attn.kv_a_proj_with_mqa", "self_attn.q_a_proj"
     joint = a.kv_lora_rank + a.rope_head_dim
@@ -199,7 +200,7 @@ def _linear(frame: Frame, a: LinearAttention) -> Iterator[Op]:
     tp, tokens, hidden = frame.layout.tp, frame.tokens, frame.architecture.hidden
     keys, values = a.key_heads // tp, a.value_heads // tp
     key_width, value_width = keys * a.key_head_dim, values * a.value_head_dim
-    dtype = frame.architecture.quantization.weights
+    dtype = storage_dtype(frame.architecture.quantization, "attention")
     parts = ("q", "k", "v", "z", "a", "b")
     yield Linear(
         name="in_proj", inputs=("x",), outputs=parts,

@@ -40,6 +40,8 @@ class Work:
     """One micro-batch of one data-parallel coordinate. Empty work is legal: a rank with nothing to do."""
 
     sequences: tuple[Sequence, ...]
+    empty_decodes: bool = True
+    """What a rank with nothing to do does: the ops of a decode step (of a prefill, if False)."""
     _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class Work:
     @cached_property
     def decode(self) -> bool:
         """Every sequence brings exactly one token and has a past."""
+        if not self.sequences:
+            return self.empty_decodes
         return all(sequence.new == 1 and sequence.past > 0 for sequence in self.sequences)
 
     def local_tokens(self, cp: int) -> int:
@@ -101,6 +105,7 @@ def stored_positions(sequence: Sequence, index: int, cp: int) -> NDArray[np.int6
     return mine
 
 
-def share_out(sequences: tuple[Sequence, ...], parts: int) -> tuple[Work, ...]:
+def share_out(sequences: tuple[Sequence, ...], parts: int, *, empty_decodes: bool | None = None) -> tuple[Work, ...]:
     """Sequences dealt round-robin to `parts` data-parallel coordinates or micro-batches."""
-    return tuple(Work(sequences[i::parts]) for i in range(parts))
+    decodes = Work(sequences).decode if empty_decodes is None else empty_decodes
+    return tuple(Work(sequences[i::parts], decodes) for i in range(parts))

@@ -28,13 +28,20 @@ def attend(
 ) -> tuple[Array, LayerCache]:
     """Attention output [new tokens, hidden] and the extended cache, for x [new tokens, hidden]."""
     match a:
-        case GroupedQueryAttention(output_gate=False, sparse_top_k=None):
+        case GroupedQueryAttention(
+            output_gate=False,
+            sparse_top_k=None,
+            q_lora_rank=None,
+            output_lora_rank=None,
+            shared_kv=False,
+            kv_compression=1,
+        ):
             return _grouped_query(a, x, past, weights, architecture, record)
         case LatentAttention(sparse_top_k=None):
             return _latent(a, x, past, weights, architecture, record)
     raise NotBuiltError(
         given=f"{architecture.name}: {type(a).__name__}",
-        rule="the numbers of linear, output-gated and sparse attention are not built",
+        rule="the numbers of linear, output-gated, sparse and compressed attention are not built",
         way_out="price this model without numbers",
     )
 

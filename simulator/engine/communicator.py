@@ -1,0 +1,98 @@
+"""For each collective of a group: what it costs, which algorithm runs, and its schedule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from simulator.collectives.build import algorithms, build
+from simulator.collectives.schedule import Nodes, Schedule
+from simulator.cost.collective import (
+    StepwiseParameters,
+    collective_price,
+    selection,
+    stepwise_parameters,
+)
+from simulator.cost.price import Price
+from simulator.program.ops import Collective
+from simulator.topology.cluster import Cluster
+from simulator.topology.facts import group_links
+from simulator.topology.group import GroupLinks
+from simulator.topology.routes import route
+
+_AS_SCHEDULE = {"multicast": "nvls", "nvls_multicast": "nvls"}
+
+
+@dataclass(slots=True)
+class Communicator:
+    """Answers are kept: the same collective comes once a layer."""
+
+    cluster: Cluster
+    forced: Mapping[str, str] = field(default_factory=dict)
+    library: str = "nccl"
+    _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
+    _prices: dict[tuple[str, float, str, tuple[int, ...]], Price] = field(default_factory=dict)
+
+    def links(self, gpus: tuple[int, ...]) -> GroupLinks:
+        """Link facts of a group of GPUs."""
+        found = self._links.get(gpus)
+        if found is None:
+            found = self._links[gpus] = group_links(self.cluster, gpus)
+        return found
+
+    def price(self, op: Collective, gpus: tuple[int, ...]) -> Price:
+        """Closed-form price of the collective on this group."""
+        key = (op.kind, op.bytes, op.dtype, gpus)
+        found = self._prices.get(key)
+        if found is None:
+            found = collective_price(
+                self.links(gpus), op.kind, op.bytes, library=self.library, algorithm=self.forced.get(op.kind)
+            )
+            self._prices[key] = found
+        return found
+
+    def algorithm(self, op: Collective, gpus: tuple[int, ...]) -> str:
+        """The algorithm forced by the user, or the one the library would pick."""
+        forced = self.forced.get(op.kind)
+        if forced is not None:
+            return forced
+        name = selection(self.links(gpus), op.kind, op.bytes, library=self.library)[0]
+        name = _AS_SCHEDULE.get(name, name)
+        return name if name in algorithms(op.kind) else algorithms(op.kind)[0]
+
+    def schedule(self, op: Collective, gpus: tuple[int, ...]) -> Schedule:
+        """Rounds of transfers between places of the group."""
+        return build(op.kind, self.algorithm(op, gpus), len(gpus), nodes=self._nodes(gpus))
+
+    def steps(self, op: Collective, gpus: tuple[int, ...]) -> StepwiseParameters:
+        """Per-round parameters that make the stepwise run agree with the closed form."""
+        return stepwise_parameters(self.links(gpus), op.kind, op.bytes, self.forced.get(op.kind), library=self.library)
+
+    def _nodes(self, gpus: tuple[int, ...]) -> Nodes:
+        places: dict[int, list[int]] = {}
+        for place, gpu in enumerate(gpus):
+            places.setdefault(int(self.cluster.gpu_node[gpu]), []).append(place)
+        return tuple(tuple(members) for members in places.values())
+
+    def path(self, gpus: tuple[int, ...], source: int, destination: int) -> tuple[int, ...]:
+        """Links between two vertices of a schedule; a vertex past the ranks is the switch of the other's node."""
+        ranks = len(gpus)
+        if source >= ranks:
+            return self._to_switch(gpus, destination)[1]
+        if destination >= ranks:
+            return self._to_switch(gpus, source)[0]
+        return route(self.cluster, gpus[source], gpus[destination])
+
+    def _to_switch(self, gpus: tuple[int, ...], place: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """A GPU's link up to its switch and down from it."""
+        node = self.cluster.gpu_node[gpus[place]]
+        for gpu in gpus:
+            if gpu != gpus[place] and self.cluster.gpu_node[gpu] == node:
+                up = route(self.cluster, gpus[place], gpu)
+                down = route(self.cluster, gpu, gpus[place])
+                return up[:1], down[-1:]
+        return (), ()
+
+    def crosses_nodes(self, gpus: tuple[int, ...], source: int, destination: int) -> bool:
+        """Whether a transfer leaves its node; switches are on their rank's node."""
+        if source >= len(gpus) or destination >= len(gpus):
+            return False
+        return bool(self.cluster.gpu_node[gpus[source]] != self.cluster.gpu_node[gpus[destination]])

@@ -1,0 +1,162 @@
+"""A collective in progress: ranks arrive, and when all are there it takes its time, at once or round by round."""
+
+from collections.abc import Generator
+from typing import Any
+
+import simpy
+
+from simulator.collectives.schedule import Schedule, Transfer, per_rank
+from simulator.cost.collective import StepwiseParameters
+from simulator.engine.communicator import Communicator
+from simulator.engine.links import Links
+from simulator.numeric.exchange import adder, bring, exchange, sizes_of, take
+from simulator.numeric.rounding import Rounder
+from simulator.program.ops import Collective
+
+Steps = Generator[simpy.Event, Any, None]
+
+
+class Meeting:
+    """One instance of a collective over one group. `place` is a rank's place in the group."""
+
+    def __init__(self, env: simpy.Environment, op: Collective, group: tuple[int, ...], gpus: tuple[int, ...]) -> None:
+        self.env, self.op, self.group, self.gpus = env, op, group, gpus
+        self.done = env.event()
+        self.arrived: dict[int, Any] = {}
+        """Place -> the value it brings (None where no numbers run)."""
+        self.twin: Collective | None = None
+        self.round_: Rounder | None = None
+        self.sizes: tuple[int, ...] | None = None
+        self.outputs: list[Any] = [None] * len(group)
+        self.gathered: tuple[int, ...] | None = None
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Members that have not come."""
+        return tuple(rank for place, rank in enumerate(self.group) if place not in self.arrived)
+
+    def run(self, comm: Communicator, links: Links, stepwise: bool) -> None:
+        """Starts the collective now; `done` fires at its end."""
+        if stepwise:
+            schedule = comm.schedule(self.op, self.gpus)
+            self.env.process(_Stepwise(self, schedule, comm, links).run())
+            return
+        if self.twin is not None and self.round_ is not None:
+            values = [self.arrived[place] for place in range(len(self.group))]
+            schedule = comm.schedule(self.op, self.gpus)
+            self.outputs, self.gathered = exchange(self.twin, schedule, values, self.sizes, self.round_)
+        timeout = self.env.timeout(comm.price(self.op, self.gpus).time_s)
+        timeout.callbacks.append(self._finish)
+
+    def _finish(self, _event: simpy.Event) -> None:
+        self.done.succeed()
+
+
+class _Box:
+    """Messages of one round for one vertex."""
+
+    __slots__ = ("arrivals", "needed", "wanted")
+
+    def __init__(self, needed: int) -> None:
+        self.needed = needed
+        self.arrivals: list[tuple[Transfer, Any]] = []
+        self.wanted: simpy.Event | None = None
+
+
+class _Stepwise:
+    """Every vertex of the schedule is a process: it sends, waits for what it is sent, and adds."""
+
+    def __init__(self, meeting: Meeting, schedule: Schedule, comm: Communicator, links: Links) -> None:
+        self.meeting, self.schedule, self.comm, self.links = meeting, schedule, comm, links
+        self.steps: StepwiseParameters = comm.steps(meeting.op, meeting.gpus)
+        self.table = per_rank(schedule)
+        self.boxes: dict[tuple[int, int], _Box] = {}
+        self.held: list[dict[int, Any]] = [{} for _ in range(schedule.vertices)]
+        self.numbers = meeting.twin is not None
+        self.add = adder(meeting.round_) if meeting.round_ is not None else None
+
+    def run(self) -> Steps:
+        meeting = self.meeting
+        if meeting.twin is not None:
+            for place, value in meeting.arrived.items():
+                self.held[place] = bring(meeting.twin, self.schedule, place, value, meeting.sizes)
+        yield meeting.env.timeout(self.steps.launch_s)
+        vertices = [meeting.env.process(self._vertex(v)) for v in range(self.schedule.vertices)]
+        yield meeting.env.all_of(vertices)
+        if meeting.twin is not None:
+            for place, value in meeting.arrived.items():
+                meeting.outputs[place] = take(meeting.twin, self.schedule, place, self.held[place], value)
+            meeting.gathered = sizes_of(meeting.twin, self.schedule, self.held[0])
+        meeting.done.succeed()
+
+    def _vertex(self, vertex: int) -> Steps:
+        env = self.meeting.env
+        for number, (sends, receives) in enumerate(self.table[vertex]):
+            for transfer in sends:
+                self._send(number, transfer, env.now)
+            if not receives:
+                continue
+            box = self._box(vertex, number, len(receives))
+            if len(box.arrivals) < box.needed:
+                box.wanted = env.event()
+                yield box.wanted
+            self._merge(vertex, box)
+            del self.boxes[vertex, number]
+
+    def _box(self, vertex: int, number: int, needed: int) -> _Box:
+        box = self.boxes.get((vertex, number))
+        if box is None:
+            box = self.boxes[vertex, number] = _Box(needed)
+        return box
+
+    def _send(self, number: int, transfer: Transfer, now_s: float) -> None:
+        source, destination, chunk, _ = transfer
+        gpus, steps = self.meeting.gpus, self.steps
+        across = self.comm.crosses_nodes(gpus, source, destination)
+        arrival_s = self.links.send(
+            self.comm.path(gpus, source, destination),
+            self.chunk_bytes(chunk),
+            now_s,
+            steps.inter_step_s if across else steps.intra_step_s,
+            steps.inter_efficiency if across else steps.intra_efficiency,
+            self.meeting.op.name,
+        )
+        payload = self.held[source].get(chunk) if self.numbers else None
+        box = self._box(destination, number, len(self.table[destination][number].receives))
+        event = self.meeting.env.timeout(arrival_s - now_s)
+        event.callbacks.append(lambda _event: self._arrive(box, transfer, payload))
+
+    def chunk_bytes(self, chunk: int) -> float:
+        """Full-size bytes of one chunk."""
+        op, schedule = self.meeting.op, self.schedule
+        if op.kind == "all_to_all" and op.share:
+            return op.bytes * op.share[chunk % schedule.ranks] / sum(op.share)
+        if op.kind == "all_to_all":
+            return op.bytes / schedule.ranks
+        return op.bytes / schedule.chunks
+
+    @staticmethod
+    def _arrive(box: _Box, transfer: Transfer, payload: Any) -> None:
+        box.arrivals.append((transfer, payload))
+        if len(box.arrivals) == box.needed and box.wanted is not None:
+            box.wanted.succeed()
+
+    def _merge(self, vertex: int, box: _Box) -> None:
+        """Terms that meet in one place are added in the order of their vertices, as `collectives.apply` does."""
+        if not self.numbers:
+            return
+        held = self.held[vertex]
+        terms: dict[int, list[tuple[int, Any]]] = {}
+        for transfer, payload in box.arrivals:
+            if transfer.reduce:
+                terms.setdefault(transfer.chunk, []).append((transfer.source, payload))
+            else:
+                held[transfer.chunk] = payload
+        for chunk, arrivals in terms.items():
+            if chunk in held:
+                arrivals.append((vertex, held[chunk]))
+            arrivals.sort(key=lambda term: term[0])
+            total = arrivals[0][1]
+            for _, value in arrivals[1:]:
+                total = self.add(total, value) if self.add else total
+            held[chunk] = total
