@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from oracle_cases import CONFIGS, PROMPTS, STEPS, Expected, checkpoint
+from oracle_cases import CONFIGS, PROMPTS, SEED, STEPS, Expected, checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -54,10 +54,10 @@ def checkpoint_shapes(family: str) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in sorted(file.keys())}
 
 
-def write_checkpoint(family: str, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> None:
+def write_checkpoint(family: str, shapes: Mapping[str, tuple[int, ...]], folder: Path, seed: int = SEED) -> None:
     """config.json and model.safetensors, as from the Hub."""
     _config(family).save_pretrained(folder)
-    tensors = {name: torch.from_numpy(array) for name, array in checkpoint(shapes).items()}
+    tensors = {name: torch.from_numpy(array) for name, array in checkpoint(shapes, seed).items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

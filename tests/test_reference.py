@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_architectures import MINIATURES, gqa, model, same
+from reference_architectures import MINIATURES, gqa, mla, model, same
 
 from simulator.errors import ModelError, NotBuiltError
-from simulator.model.architecture import DenseMlp, Layer, LinearAttention
+from simulator.model.architecture import Attention, DenseMlp, Layer, LinearAttention, Rope
 from simulator.numeric.reference import ReferenceModel
 from simulator.numeric.weights import random_weights
 
@@ -110,13 +110,47 @@ def test_weights_are_the_same_for_the_same_seed_and_name_only() -> None:
     assert len(set(flat)) == len(flat)
 
 
-def test_what_is_not_built_is_refused() -> None:
-    arch = model("qwen3_next", Layer(LinearAttention(2, 4, 8, 8, 4), DenseMlp(18)))
+@pytest.mark.parametrize(
+    "attention",
+    [
+        LinearAttention(2, 4, 8, 8, 4),
+        gqa(output_gate=True),
+        gqa(sparse_top_k=4),
+        gqa(shared_kv=True),
+        gqa(kv_compression=4, window=8),
+        gqa(q_lora_rank=8),
+        gqa(output_groups=2, output_lora_rank=8),
+        dataclasses.replace(mla(8), sparse_top_k=4),
+    ],
+)
+def test_attention_that_is_not_built_is_refused(attention: Attention) -> None:
+    arch = model("other", Layer(attention, DenseMlp(18)))
     with pytest.raises(NotBuiltError, match="not built"):
         ReferenceModel(arch, random_weights(arch, 1)).forward([[1, 2]])
+
+
+def test_an_architecture_with_refused_numbers_and_a_rotary_scaling_not_built_are_refused() -> None:
+    dynamic = model("llama", *same(gqa(rope=Rope(1e4, 8, scaling=(("type", "dynamic"),))), DenseMlp(18)))
+    with pytest.raises(NotBuiltError, match=r"dynamic.*yarn"):
+        ReferenceModel(dynamic, random_weights(dynamic, 1)).forward([[1, 2]])
     refused = dataclasses.replace(MINIATURES["llama"], numbers_refused="sparse attention is not built")
     with pytest.raises(NotBuiltError, match="sparse attention"):
         ReferenceModel(refused, {})
+
+
+@FAMILIES
+def test_a_missing_tensor_is_refused_by_name(family: str) -> None:
+    weights = random_weights(MINIATURES[family], 3)
+    for name in weights:
+        with pytest.raises(ModelError, match=f"missing: {name}"):
+            ReferenceModel(MINIATURES[family], {n: a for n, a in weights.items() if n != name})
+
+
+def test_each_sequence_needs_its_cache() -> None:
+    model = reference("llama")
+    caches = model.forward(prompts(3, 5)).caches
+    with pytest.raises(ModelError, match="2 caches for 1"):
+        model.forward([[1]], caches)
 
 
 @pytest.mark.parametrize("ids", [[], [61], [-1], [[1, 2]]])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from simulator.errors import ModelError, NotBuiltError
 from simulator.model.architecture import Architecture
+from simulator.model.parameters import layer_parameters, outer_parameters
 from simulator.numeric.reference.attention import LayerCache, attend
 from simulator.numeric.reference.feed_forward import feed_forward
 from simulator.numeric.reference.parts import Array, Weights, linear, norm
@@ -49,19 +50,24 @@ class ReferenceModel:
     """An oracle: what the sharded computation must agree with, written straight from the papers.
 
     `weights` maps full names ("layers.0.self_attn.q_proj.weight") to float64 arrays, see `random_weights`.
-    Raises NotBuiltError for an architecture whose numbers are refused.
+    Raises NotBuiltError for an architecture whose numbers are refused, ModelError for missing weights.
     """
 
     def __init__(self, architecture: Architecture, weights: Weights) -> None:
         if architecture.numbers_refused:
             raise NotBuiltError(given=architecture.name, rule=architecture.numbers_refused)
         self.architecture = architecture
+        names = [parameter.name for parameter in outer_parameters(architecture)]
+        for index, layer in enumerate(architecture.layers):
+            names += [f"layers.{index}.{parameter.name}" for parameter in layer_parameters(architecture, layer)]
+        if missing := [name for name in names if name not in weights]:
+            raise ModelError(where="weights", given=f"missing: {', '.join(missing[:5])}", rule="the model needs them")
         self.outer = {name: array for name, array in weights.items() if not name.startswith("layers.")}
         self.layers: list[dict[str, Array]] = [{} for _ in architecture.layers]
         for name, array in weights.items():
             if name.startswith("layers."):
-                _, index, rest = name.split(".", 2)
-                self.layers[int(index)][rest] = array
+                _, number, rest = name.split(".", 2)
+                self.layers[int(number)][rest] = array
 
     def forward(self, tokens: Sequence[Tokens], caches: Sequence[SequenceCache | None] | None = None) -> ReferenceStep:
         """Run each sequence's new tokens after what its cache holds (nothing, where it is None).
