@@ -3,6 +3,7 @@
 from typing import Any
 
 from simulator.topology.spec import ClusterSpec, Fabric, FullMesh, Graph, NodeSpec, NvSwitch, Wire
+from simulator.units import parse_bandwidth, parse_time
 
 
 def topology_document(spec: ClusterSpec) -> dict[str, Any]:
@@ -24,12 +25,19 @@ def topology_document(spec: ClusterSpec) -> dict[str, Any]:
 
 
 def bandwidth_text(bytes_per_s: float) -> str:
-    """Exact to the last bit when read back: 450 GB/s."""
-    return f"{bytes_per_s / 1e9!r} GB/s".replace(".0 ", " ")
+    """Exact to the last bit when read back: 450 GB/s, or bytes where gigabytes would round."""
+    giga = f"{bytes_per_s / 1e9:.10g} GB/s"
+    return giga if parse_bandwidth(giga) == bytes_per_s else f"{bytes_per_s!r} B/s"
+
+
+def time_text(seconds: float) -> str:
+    """Exact to the last bit when read back: 0.35 us, or seconds where microseconds would round."""
+    micro = f"{seconds * 1e6:.10g} us"
+    return micro if parse_time(micro) == seconds else f"{seconds!r} s"
 
 
 def _wire(wire: Wire) -> dict[str, Any]:
-    return {"bandwidth": bandwidth_text(wire.bandwidth_bytes_per_s), "latency": f"{wire.latency_s!r} s"}
+    return {"bandwidth": bandwidth_text(wire.bandwidth_bytes_per_s), "latency": time_text(wire.latency_s)}
 
 
 def _node(node: NodeSpec) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from simulator.errors import TopologyError
 from simulator.hardware.device import Device
 from simulator.topology.block import Block, Floats, Ints, build_block, check_wire
 from simulator.topology.expand import expand
-from simulator.topology.group import Network
+from simulator.topology.group import GroupLinks, Network
 from simulator.topology.leafspine import Shape, shape_fabric
 from simulator.topology.spec import LINK_KINDS, VERTEX_KINDS, ClusterSpec, Graph
 from simulator.topology.tables import NodeTables, node_tables
@@ -98,6 +98,11 @@ class Cluster:
     @cached_property
     def route_memo(self) -> dict[object, tuple[int, ...]]:
         """Single routes found so far (filled by routes.route)."""
+        return {}
+
+    @cached_property
+    def facts_memo(self) -> dict[tuple[int, ...], GroupLinks]:
+        """Groups looked at so far (filled by facts.group_links)."""
         return {}
 
     # ---- links ------------------------------------------------------------------------------------------------

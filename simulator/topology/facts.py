@@ -15,14 +15,20 @@ from simulator.topology.spec import LINK_KINDS, VERTEX_KINDS
 
 
 def group_links(cluster: Cluster, gpus: Sequence[int]) -> GroupLinks:
-    """The link facts of a group of GPUs.
+    """The link facts of a group of GPUs, kept once found.
 
     `oversubscription` is the stated one of the leaves only if traffic kept on its rail has to leave them; a group
     whose rails each fit on one leaf meets no uplink. Where the nodes hold differently placed members, the worst
     node counts. Facts of the network are 0 and "none" for a group on one node.
     Raises TopologyError: an empty group, a GPU twice or not in the cluster, GPUs of different models.
     """
-    members = _checked(cluster, gpus)
+    key = tuple(gpus)
+    if key not in cluster.facts_memo:
+        cluster.facts_memo[key] = _find(cluster, _checked(cluster, key))
+    return cluster.facts_memo[key]
+
+
+def _find(cluster: Cluster, members: Ints) -> GroupLinks:
     device = _one_device(cluster, members)
     node, counts = np.unique(cluster.gpu_node[members], return_counts=True)
     fullest = [members[cluster.gpu_node[members] == n] for n in node[counts == counts.max()]]
