@@ -23,7 +23,8 @@ class ShardsimError(Exception):
 
     exit_status = 2
 
-    def __init__(self, *, given: str, rule: str, way_out: str = "", where: str = "") -> None:
+    def __init__(self, given: str, rule: str, way_out: str = "", where: str = "") -> None:
+        # Positional too: SimPy and pickle rebuild an exception from its args.
         super().__init__(given, rule, way_out, where)
         self.given, self.rule, self.way_out, self.where = given, rule, way_out, where
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import simpy
@@ -169,7 +170,9 @@ class StepRun:
 
     def _kernel(self, rank: _Rank, bound: BoundOp) -> None:
         numbers, plan = bound.numbers, self.plan
-        assert numbers is not None and plan.states is not None and plan.tokens is not None
+        assert numbers is not None
+        assert plan.states is not None
+        assert plan.tokens is not None
         assert rank.bound.miniature is not None
         state, segment = plan.states[rank.rank], numbers.segment
         work = rank.bound.miniature.works[segment.micro_batch]
@@ -219,7 +222,8 @@ class StepRun:
         numbers = bound.numbers if plan.states is not None else None
         meeting.arrived[place] = rank.values[numbers.inputs[0]] if numbers else None
         if numbers is not None and meeting.twin is None:
-            assert isinstance(numbers.op, Collective) and plan.states is not None
+            assert isinstance(numbers.op, Collective)
+            assert plan.states is not None
             meeting.twin, meeting.round_ = numbers.op, plan.states[rank.rank].round_
             meeting.sizes = rank.sizes.get(numbers.split_like)
         if len(meeting.arrived) == len(group):
@@ -269,7 +273,7 @@ class StepRun:
         if box is None:
             self.mail[key] = sent
         else:
-            sent.callbacks.append(lambda event: box.succeed(event.value))
+            sent.callbacks.append(partial(_forward, box))
 
     def _receive(self, rank: _Rank, bound: BoundOp) -> Steps:
         op = bound.op
@@ -310,8 +314,12 @@ class StepRun:
                 size_bytes,
                 provenance,
                 bound_by,
-            )  # fmt: skip
+            )
         )
+
+
+def _forward(box: simpy.Event, sent: simpy.Event) -> None:
+    box.succeed(sent.value)
 
 
 _NO_IDS: Any = None

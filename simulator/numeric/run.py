@@ -23,13 +23,13 @@ Probe = Callable[[int, Segment, Op, tuple[Any, ...]], None]
 
 SCHEDULES = {"all_reduce": "ring", "all_gather": "ring", "reduce_scatter": "ring", "all_to_all": "pairwise"}
 
-Pick = Callable[[Collective, int], Schedule]
-"""The schedule of a collective over a group of so many ranks."""
+Pick = Callable[[Collective, tuple[int, ...]], Schedule]
+"""The schedule of a collective over a group of ranks."""
 
 
-def default_schedule(op: Collective, ranks: int) -> Schedule:
+def default_schedule(op: Collective, group: tuple[int, ...]) -> Schedule:
     """Ring algorithms, and pairwise all_to_all."""
-    return build_schedule(op.kind, SCHEDULES[op.kind], ranks)
+    return build_schedule(op.kind, SCHEDULES[op.kind], len(group))
 
 
 def run_step(
@@ -120,7 +120,7 @@ def _collective(
         done |= set(group)
         values = [envs[member][micro_batch][op.inputs[0]] for member in group]
         cut = sizes.get((group[0], micro_batch, op.split_like)) if op.split_like else None
-        outputs, gathered = exchange(op, pick(op, len(group)), values, cut, states[rank].round_)
+        outputs, gathered = exchange(op, pick(op, group), values, cut, states[rank].round_)
         for member, output in zip(group, outputs, strict=True):
             envs[member][micro_batch][op.outputs[0]] = output
             if gathered is not None:

@@ -141,7 +141,8 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
     yield Linear(
         name="o_proj", inputs=("attn",), outputs=("delta",), weights=("self_attn.o_proj.weight",), biases=biases,
         tokens=frame.tokens, k=heads // frame.layout.tp * v_head_dim, ns=(frame.architecture.hidden,),
-        dtype=storage_dtype(frame.architecture.quantization, "attention"), parallel="row" if frame.layout.tp > 1 else "replicated",
+        dtype=storage_dtype(frame.architecture.quantization, "attention"),
+        parallel="row" if frame.layout.tp > 1 else "replicated",
     )  # fmt: skip
 
 

@@ -115,8 +115,8 @@ def output_bytes(op: ops.Op) -> tuple[float, ...]:
 
 
 def _from_fields(op: ops.Op) -> tuple[float, ...]:
-    tokens = getattr(op, "tokens", None) or getattr(op, "sequences", 0)
-    features = getattr(op, "features", None) or getattr(op, "hidden", None) or 2
+    tokens: float = getattr(op, "tokens", 0) or getattr(op, "sequences", 0)
+    features: float = getattr(op, "features", 0) or getattr(op, "hidden", 0) or 2
     if isinstance(op, ops.HeadNorm):
         features = (op.heads + op.kv_heads) * op.head_dim
     if isinstance(op, ops.MergeAttention):
