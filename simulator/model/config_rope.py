@@ -1,5 +1,6 @@
 """Rotary embedding facts of a config.json: rope_theta with rope_scaling, or the newer rope_parameters."""
 
+from collections.abc import Mapping
 from math import log, sqrt
 
 from simulator.model.architecture import Rope
@@ -29,13 +30,15 @@ def rope_scaling(config: ConfigReader, items: ConfigReader | None = None) -> tup
         return ()
     kept: dict[str, float | str | bool] = {"rope_type": kind}
     for key, value in given.items.items():
-        if key in _OWN_FIELDS or value is None or isinstance(value, list):
-            continue
-        kept[key] = value if isinstance(value, bool | str) else given.number(key, positive=False)
-    if "factor" not in kept and kind != "longrope":
-        given.number("factor")
-    if kind in _NEEDS_ORIGINAL_LENGTH and "original_max_position_embeddings" not in kept:
-        kept["original_max_position_embeddings"] = config.number("max_position_embeddings")
+        if key not in _OWN_FIELDS and value is not None and not isinstance(value, list | Mapping):
+            kept[key] = value if isinstance(value, bool | str) else given.number(key, positive=False)
+    if kind != "longrope" or given.has("factor"):
+        kept["factor"] = given.number("factor")
+    if kind in _NEEDS_ORIGINAL_LENGTH:
+        length = config.number("max_position_embeddings", 4096)
+        kept["original_max_position_embeddings"] = given.number("original_max_position_embeddings", length)
+    if kind == "llama3":
+        kept |= {key: given.number(key) for key in ("low_freq_factor", "high_freq_factor")}
     return tuple(sorted(kept.items()))
 
 

@@ -114,7 +114,7 @@ def load_config(path: str | Path) -> Architecture:
 
     A `hf_quant_config.json` beside config.json (NVIDIA ModelOpt) is read where config.json says nothing of storage.
     """
-    place = Path(path)
+    place = Path(path).expanduser()
     if place.is_dir():
         place = place / "config.json"
     name = place.parent.resolve().name if place.name == "config.json" else place.stem.replace("--", "/", 1)

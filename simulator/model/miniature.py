@@ -23,7 +23,7 @@ from simulator.model.architecture import (
 
 WINDOW, CHUNK, SPARSE_TOP_K, TUNING_FLOOR = 5, 6, 3, 3.0
 """Small enough that a prompt of a dozen tokens crosses each of them; all different, so that a mix-up shows."""
-KV_LORA, Q_LORA = 24, 40
+KV_LORA, Q_LORA, OUTPUT_LORA, COMPRESSION = 24, 40, 12, 4
 """Latent ranks; no layout cuts them, and they differ from each other and from the default hidden size."""
 _MOE_TP = 64
 """Tensor parallelism inside an expert stays legal up to this size."""
@@ -72,6 +72,10 @@ def _grouped_query(a: GroupedQueryAttention, head_dim: int) -> GroupedQueryAtten
         chunk=None if a.chunk is None else CHUNK,
         sparse_top_k=None if a.sparse_top_k is None else SPARSE_TOP_K,
         temperature_tuning=tuning,
+        q_lora_rank=None if a.q_lora_rank is None else Q_LORA,
+        output_lora_rank=None if a.output_lora_rank is None else OUTPUT_LORA,
+        kv_compression=min(a.kv_compression, COMPRESSION),
+        indexer_head_dim=head_dim if a.indexer_head_dim else 0,
     )
 
 

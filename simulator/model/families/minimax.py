@@ -8,7 +8,7 @@ from typing import Literal
 
 from simulator.model.architecture import DenseMlp, GroupedQueryAttention, Layer, MixtureOfExperts, Router
 from simulator.model.config_reader import ConfigReader
-from simulator.model.config_rope import rope_from
+from simulator.model.config_rope import partial_dim, rope_from
 from simulator.model.families.common import Body, checked_experts, kv_heads, layer_count, mtp_note
 from simulator.model.families.deepseek import deepseek_experts, deepseek_router
 from simulator.model.families.llama import dense, grouped_query
@@ -46,11 +46,10 @@ def minimax_m2(config: ConfigReader) -> Body:
         theta_default=5_000_000.0,
     )
     layers = layer_count(config)
-    notes = (f"{config.integer('num_mtp_modules')} multi-token-prediction module(s) left out",)
     return Body(
         layers=(Layer(attention, _experts(config)),) * layers,
         norm_eps=config.number("rms_norm_eps", 1e-6),
-        notes=notes if config.boolean("use_mtp", False) and config.has("num_mtp_modules") else (),
+        notes=mtp_note(config, "num_mtp_modules") if config.boolean("use_mtp", False) else (),
     )
 
 
@@ -93,14 +92,13 @@ def mimo_v2(config: ConfigReader) -> Body:
         v_head_dim=config.integer("v_head_dim"),
         sinks=config.boolean("add_full_attention_sink_bias", False),
     )
-    assert full.rope is not None
     sliding = replace(
         full,
         kv_heads=kv_heads(config, "swa_num_key_value_heads", "swa_num_attention_heads"),
         heads=config.integer("swa_num_attention_heads"),
         window=config.integer("sliding_window"),
         sinks=config.boolean("add_swa_attention_sink_bias", True),
-        rope=rope_from(config, full.rope.dim, theta_key="swa_rope_theta"),
+        rope=rope_from(config, partial_dim(config, full.head_dim), theta_key="swa_rope_theta"),
     )
     moe, mlp = deepseek_experts(config, deepseek_router(config, "sigmoid", normalize_default=True)), dense(config)
     pattern = config.integers("hybrid_layer_pattern", layers)
