@@ -1,8 +1,11 @@
 """The least time a step can take on a rank: reading what must be read, computing what must be computed."""
 
+from simulator.cost.op import expected_rows
 from simulator.hardware.device import Device
+from simulator.model.quantization import bytes_per_element
 from simulator.program import ops
 from simulator.program.build import Program
+from simulator.program.work import AttentionShape
 
 COMPUTE_DTYPE = {
     "fp8": "fp8", "fp8_block": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "mxfp4": "bf16", "int8": "int8", "int4": "bf16",
@@ -52,12 +55,37 @@ def _pairs(op: ops.Attend | ops.AttendLatent) -> float:
     return total * shape.share
 
 
-def floor_s(program: Program, device: Device, weights_bytes: float, kv_read_bytes: float) -> float:
-    """The larger of reading weights and cache once at full HBM rate, and of the FLOPs at peak.
+def read_bytes(program: Program, ep_index: int = 0) -> float:
+    """Bytes of weights and cache that a step must read on one rank; experts that get no row are left unread."""
+    total = 0.0
+    for _, op in program.ops():
+        match op:
+            case ops.Linear():
+                total += op.k * sum(op.ns) * bytes_per_element(op.dtype) if op.tokens else 0.0
+            case ops.Experts():
+                busy = sum(row > 0 for row in expected_rows(op.load.rows[ep_index]))
+                total += busy * 3.0 * op.hidden * op.intermediate * bytes_per_element(op.dtype)
+            case ops.Attend():
+                width = op.kv_heads * (op.head_dim + op.v_head_dim) * bytes_per_element(op.kv_dtype)
+                total += _cached(op.shape, op.window or op.chunk or op.sparse_top_k) * width
+            case ops.AttendLatent():
+                width = (op.kv_lora_rank + op.rope_head_dim) * bytes_per_element(op.kv_dtype)
+                total += _cached(op.shape, op.sparse_top_k) * width
+            case _:
+                pass
+    return total
 
-    A mixture of experts may leave some weights unread; callers pass the bytes it does read.
-    """
-    memory_s = (weights_bytes + kv_read_bytes) / device.hbm_bytes_per_s
+
+def _cached(shape: AttentionShape, limit: int | None) -> float:
+    past = float(sum(past for _, past in shape.prefills))
+    decode = float(shape.decode_kv_tokens)
+    if limit is not None:
+        past, decode = min(past, limit * len(shape.prefills)), min(decode, limit * shape.decodes)
+    return (past + decode) * shape.share
+
+
+def floor_s(program: Program, device: Device, ep_index: int = 0) -> float:
+    """The larger of reading weights and cache once at full HBM rate, and of the FLOPs at peak."""
     peaks = device.peak_flops_per_s
     compute_s = sum(flops / peaks.get(dtype, peaks["bf16"]) for dtype, flops in linear_flops(program).items())
-    return max(memory_s, compute_s)
+    return max(read_bytes(program, ep_index) / device.hbm_bytes_per_s, compute_s)

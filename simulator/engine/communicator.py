@@ -28,6 +28,8 @@ class Communicator:
     cluster: Cluster
     forced: Mapping[str, str] = field(default_factory=dict)
     library: str = "nccl"
+    closed: dict[tuple[int, tuple[int, ...]], list[Collective]] = field(default_factory=dict)
+    """Collectives that were priced in closed form, by (id of the op, GPUs): their traffic is added up afterwards."""
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
     _prices: dict[tuple[str, float, str, tuple[int, ...]], Price] = field(default_factory=dict)
 
@@ -60,13 +62,17 @@ class Communicator:
 
     def schedule(self, op: Collective, gpus: tuple[int, ...]) -> Schedule:
         """Rounds of transfers between places of the group."""
-        return build(op.kind, self.algorithm(op, gpus), len(gpus), nodes=self._nodes(gpus))
+        return build(op.kind, self.algorithm(op, gpus), len(gpus), nodes=self.nodes(gpus))
 
     def steps(self, op: Collective, gpus: tuple[int, ...]) -> StepwiseParameters:
         """Per-round parameters that make the stepwise run agree with the closed form."""
         return stepwise_parameters(self.links(gpus), op.kind, op.bytes, self.forced.get(op.kind), library=self.library)
 
-    def _nodes(self, gpus: tuple[int, ...]) -> Nodes:
+    def note_closed(self, op: Collective, gpus: tuple[int, ...]) -> None:
+        """Remembers that this collective's bytes went over links that were not simulated."""
+        self.closed.setdefault((id(op), gpus), []).append(op)
+
+    def nodes(self, gpus: tuple[int, ...]) -> Nodes:
         places: dict[int, list[int]] = {}
         for place, gpu in enumerate(gpus):
             places.setdefault(int(self.cluster.gpu_node[gpu]), []).append(place)

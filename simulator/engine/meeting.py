@@ -45,6 +45,7 @@ class Meeting:
             values = [self.arrived[place] for place in range(len(self.group))]
             schedule = comm.schedule(self.op, self.gpus)
             self.outputs, self.gathered = exchange(self.twin, schedule, values, self.sizes, self.round_)
+        comm.note_closed(self.op, self.gpus)
         timeout = self.env.timeout(comm.price(self.op, self.gpus).time_s)
         timeout.callbacks.append(self._finish)
 

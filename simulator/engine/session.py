@@ -8,6 +8,7 @@ import numpy as np
 import simpy
 
 from simulator.collectives.schedule import Schedule
+from simulator.cost.floor import floor_s
 from simulator.engine.bind import BoundProgram, Prices, bind
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
@@ -16,7 +17,7 @@ from simulator.engine.links import Links
 from simulator.engine.log import HandoverRecord, OpRecord, StepRecord
 from simulator.engine.miniature_run import MiniatureRun, begin, make_miniature
 from simulator.engine.step import Machine, StepPlan, StepRun
-from simulator.errors import DoesNotFitError, LayoutError
+from simulator.errors import DoesNotFitError, LayoutError, NotBuiltError
 from simulator.numeric.batch import programs_of, works_of
 from simulator.numeric.rank import RankState
 from simulator.numeric.run import run_step
@@ -45,6 +46,8 @@ class Simulation:
     communicator: Communicator | None = None
     events: int = 0
     lengths: tuple[int, ...] = ()
+    floors_s: dict[int, float] = field(default_factory=dict)
+    """Step -> the least time its busiest rank needs to read and compute what it must."""
 
 
 def simulate(deployment: Deployment, progress: Progress | None = None) -> Simulation:
@@ -76,16 +79,15 @@ class _Session:
 
     def run(self) -> Simulation:
         """All steps, in order."""
-        numbers = self.deployment.numbers
+        numbers, architecture = self.deployment.numbers, self.deployment.architecture
+        if numbers.enabled and architecture.numbers_refused:
+            raise NotBuiltError(
+                where="numbers", given=architecture.name, rule=architecture.numbers_refused, way_out="set numbers: off"
+            )
         self._check_memory()
         if numbers.enabled:
-            depth = max(pool.layout.pp for pool in self.deployment.pools)
-            if len({pool.layout.pp for pool in self.deployment.pools}) > 1 and depth > 1:
-                numbers_pp = depth
-            else:
-                numbers_pp = self.prefill_pool.layout.pp
             self.progress("reference", 0.0)
-            parts = make_miniature(self.deployment.architecture, numbers, numbers_pp)
+            parts = make_miniature(architecture, numbers, self._depth())
             self.result.miniatures = [begin(parts, dtype, teacher=i > 0) for i, dtype in enumerate(numbers.dtypes)]
         total = 1 + self.deployment.workload.decode_steps
         for step in range(total):
@@ -96,6 +98,18 @@ class _Session:
             self._beside(miniature)
         self.result.events = _processed(self.env)
         return self.result
+
+    def _depth(self) -> int:
+        """Pipeline stages that the miniature must have layers for; pools of different depths cannot share one."""
+        depths = {pool.layout.pp for pool in self.deployment.pools}
+        if len(depths) > 1:
+            raise NotBuiltError(
+                where="pools",
+                given=f"pp {sorted(depths)}",
+                rule="numbers across pools of different pipeline depth are not built",
+                way_out="use the same pp in both pools, or set numbers: off",
+            )
+        return depths.pop()
 
     # ---- memory -----------------------------------------------------------------------------------------------
 
@@ -179,6 +193,9 @@ class _Session:
         self.env.run()
         if run.unfinished:
             raise run.stalled()
+        device = self.deployment.cluster.device(pool.gpus[0])
+        distinct = {id(program): program for program in programs}.values()
+        self.result.floors_s[step] = max(floor_s(program, device) for program in distinct)
         tokens = sum(sequence.new for sequence in self._sequences(step))
         self.result.steps.append(StepRecord(step, plan.phase, pool.name, start_s, self.env.now, tokens))
         if miniature is not None and comparison is not None:
