@@ -73,6 +73,7 @@ class Communicator:
         self.closed.setdefault((id(op), gpus), []).append(op)
 
     def nodes(self, gpus: tuple[int, ...]) -> Nodes:
+        """Places of the group, node by node."""
         places: dict[int, list[int]] = {}
         for place, gpu in enumerate(gpus):
             places.setdefault(int(self.cluster.gpu_node[gpu]), []).append(place)

@@ -30,7 +30,7 @@ def op_frame(ops: Sequence[OpRecord]) -> pd.DataFrame:
 def step_frame(simulation: Simulation, ops: pd.DataFrame) -> pd.DataFrame:
     """One row per step: its time, and how long the average rank computed, communicated, and waited for it."""
     busy = ops.assign(time_s=ops["end_s"] - ops["start_s"])
-    sums = busy.groupby(["step", "rank", "stream"], observed=True)["time_s"].sum().unstack(fill_value=0.0)
+    sums = busy.groupby(["step", "rank", "stream"], observed=True)["time_s"].sum().unstack().fillna(0.0)
     rows = []
     for record in simulation.steps:
         mine = sums.loc[record.step] if record.step in sums.index.get_level_values(0) else pd.DataFrame()
