@@ -1,0 +1,180 @@
+"""From a checked scenario to the deployment it stands for: model, cluster, pools, workload."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from simulator.engine.deployment import Deployment, Numbers, Pool, StepWorkload
+from simulator.errors import LayoutError, ScenarioError, ShardsimError
+from simulator.model.architecture import Architecture, Quantization
+from simulator.model.catalogue import find_model
+from simulator.model.from_config import load_config
+from simulator.model.quantization import override, with_precision
+from simulator.parallel.layout import Layout
+from simulator.program.frame import Options
+from simulator.program.legality import check_layout
+from simulator.scenario.document import Keys
+from simulator.scenario.facts import describe
+from simulator.scenario.load import Entry
+from simulator.scenario.placement import place_pools
+from simulator.scenario.schema import LayoutSpec, PoolSpec
+from simulator.scenario.topology_file import load_topology
+from simulator.topology.cluster import Cluster
+
+
+def resolve(entry: Entry) -> Deployment:
+    """The deployment a scenario describes.
+
+    Raises ModelError, TopologyError, LayoutError or ScenarioError that name the file, line and field.
+    """
+    spec = entry.spec
+    architecture = resolve_model(entry)
+    cluster = resolve_cluster(entry)
+    pools = _pools(entry, architecture, cluster)
+    workload = _workload(entry, architecture)
+    return Deployment(
+        name=spec.name,
+        description=spec.description.strip(),
+        architecture=architecture,
+        cluster=cluster,
+        pools=pools,
+        workload=workload,
+        numbers=_numbers(entry, architecture),
+        options=Options(spec.experts.dispatch, spec.experts.combine, spec.experts.skew),
+        algorithms={str(kind): name for kind, name in spec.collectives.algorithms.items()},
+        fidelity=spec.collectives.fidelity,
+        memory_margin=spec.memory_margin,
+        facts=describe(spec, architecture, cluster, pools, workload),
+    )
+
+
+def resolve_model(entry: Entry) -> Architecture:
+    """The model by its name in the catalogue or its config.json, in the precision asked for."""
+    given, where = entry.spec.model, entry.document.where(("model",))
+    path = entry.folder / given
+    is_file = path.exists() or Path(given).suffix == ".json"
+    try:
+        architecture = load_config(path) if is_file else find_model(given)
+    except ShardsimError as error:
+        raise _within(error, where) from None
+    return replace(architecture, quantization=_quantization(entry, architecture.quantization))
+
+
+def _within(error: ShardsimError, where: str) -> ShardsimError:
+    """The error, told from the scenario's field; a bare field name inside it would repeat that."""
+    if error.where and error.where not in ("model", "topology"):
+        return error.at(f"{where}: ")
+    return type(error)(given=error.given, rule=error.rule, way_out=error.way_out, where=where)
+
+
+def _quantization(entry: Entry, own: Quantization) -> Quantization:
+    precision = entry.spec.precision
+    match precision:
+        case None:
+            return own
+        case str():
+            return with_precision(own, precision)
+        case _:
+            return override(own, **{k: v for k, v in precision.model_dump().items() if v is not None})
+
+
+def resolve_cluster(entry: Entry) -> Cluster:
+    """The cluster by the name of a shipped topology or the path of one."""
+    given, where = entry.spec.topology, entry.document.where(("topology",))
+    path = entry.folder / given
+    try:
+        return load_topology(path if path.is_file() else given, entry.spec.nodes)
+    except ShardsimError as error:
+        raise _within(error, where) from None
+
+
+def _pool_specs(entry: Entry) -> tuple[list[PoolSpec], str]:
+    spec = entry.spec
+    if spec.layout is not None and spec.pools:
+        raise ScenarioError(
+            where=entry.document.where(("layout",)),
+            given="",
+            rule="a scenario has either `layout` or `pools`",
+            way_out="`layout` is short for one pool of role mixed",
+        )
+    return (
+        (spec.pools, "pools")
+        if spec.pools
+        else ([PoolSpec(name="pool", role="mixed", layout=spec.layout or LayoutSpec(), gpus=None)], "layout")
+    )
+
+
+def _pools(entry: Entry, architecture: Architecture, cluster: Cluster) -> tuple[Pool, ...]:
+    specs, prefix = _pool_specs(entry)
+    _check_roles(entry, specs)
+    placed = place_pools(specs, cluster, entry.document, prefix)
+    pools = []
+    for index, (spec, gpus) in enumerate(zip(specs, placed, strict=True)):
+        keys: Keys = ("pools", index, "layout") if prefix == "pools" else ("layout",)
+        pools.append(Pool(spec.name, spec.role, _layout(entry, spec, keys, architecture), gpus))
+    return tuple(pools)
+
+
+def _layout(entry: Entry, spec: PoolSpec, keys: Keys, architecture: Architecture) -> Layout:
+    fields = spec.layout.model_dump()
+    try:
+        layout = Layout(**{**fields, "rank_order": tuple(fields["rank_order"])})
+        check_layout(architecture, layout)
+    except LayoutError as error:
+        step = error.where.split(".", maxsplit=1)[0]
+        named = (*keys, error.where) if step in fields else keys
+        raise LayoutError(
+            where=entry.document.where(named), given=error.given, rule=error.rule, way_out=error.way_out
+        ) from None
+    return layout
+
+
+def _check_roles(entry: Entry, specs: list[PoolSpec]) -> None:
+    roles = [spec.role for spec in specs]
+    if roles != ["mixed"] and sorted(roles) != ["decode", "prefill"]:
+        raise ScenarioError(
+            where=entry.document.where(("pools",)),
+            given=f"roles {', '.join(roles)}",
+            rule="pools are one of role mixed, or one of role prefill and one of role decode",
+            way_out="set pools[i].role",
+        )
+    names = [spec.name for spec in specs]
+    if len(set(names)) < len(names):
+        raise ScenarioError(
+            where=entry.document.where(("pools",)),
+            given=repr(names[0]),
+            rule="is the name of two pools",
+            way_out="set pools[i].name",
+        )
+
+
+def _workload(entry: Entry, architecture: Architecture) -> StepWorkload:
+    spec = entry.spec.workload
+    longest = spec.prompt_tokens + spec.decode_steps
+    if longest > architecture.max_position:
+        raise ScenarioError(
+            where=entry.document.where(("workload", "prompt_tokens")),
+            given=f"{spec.prompt_tokens} + {spec.decode_steps} tokens",
+            rule=f"{architecture.name} has max_position_embeddings = {architecture.max_position}",
+            way_out="use shorter prompts",
+        )
+    return StepWorkload(spec.sequences, spec.prompt_tokens, spec.decode_steps, spec.spread, spec.seed)
+
+
+def _numbers(entry: Entry, architecture: Architecture) -> Numbers:
+    spec = entry.spec.numbers
+    wrong = [layer for layer in spec.layers if layer >= len(architecture.layers)]
+    if wrong:
+        raise ScenarioError(
+            where=entry.document.where(("numbers", "layers")),
+            given=str(wrong[0]),
+            rule=f"{architecture.name} has layers 0 to {len(architecture.layers) - 1}",
+            way_out="leave `layers` out to keep one of each kind",
+        )
+    return Numbers(
+        enabled=spec.enabled,
+        prompt_lengths=tuple(spec.prompt_lengths),
+        decode_steps=spec.decode_steps,
+        dtypes=tuple(spec.dtypes),
+        layers=tuple(spec.layers),
+        seed=spec.seed,
+    )

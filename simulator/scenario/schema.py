@@ -1,0 +1,216 @@
+"""What a scenario file may say. One problem a field, checked here; what needs the model or the cluster, in resolve."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+)
+
+from simulator.collectives.build import algorithms
+from simulator.collectives.schedule import Kind
+from simulator.engine.deployment import Fidelity, Role
+from simulator.errors import ShardsimError
+from simulator.model.quantization import canonical_dtype
+from simulator.numeric.rounding import DType
+from simulator.parallel.layout import AXES, Dispatch
+from simulator.program.frame import ELEMENT_BYTES
+
+Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
+Natural = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
+Text = Annotated[StrictStr, Field(min_length=1)]
+Name = Annotated[StrictStr, Field(min_length=1, max_length=80, pattern=r"^[^/\\\x00]+$")]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+def _storage(value: str) -> str:
+    try:
+        return canonical_dtype(value)
+    except ShardsimError as error:
+        raise ValueError(f"{error.rule}; {error.way_out}") from None
+
+
+def _transport(value: str) -> str:
+    if value not in ELEMENT_BYTES:
+        raise ValueError(f"must be one of {', '.join(ELEMENT_BYTES)}")
+    return value
+
+
+def _axis(value: str) -> str:
+    if value not in AXES:
+        raise ValueError(f"must be one of {', '.join(AXES)}")
+    return value
+
+
+Storage = Annotated[StrictStr, AfterValidator(_storage)]
+Transport = Annotated[StrictStr, AfterValidator(_transport)]
+
+
+def _algorithms(value: dict[Kind, str]) -> dict[Kind, str]:
+    for kind, algorithm in value.items():
+        if algorithm not in algorithms(kind):
+            raise ValueError(f"{algorithm!r} is no algorithm for {kind}; use {', '.join(algorithms(kind))}")
+    return value
+
+
+Algorithms = Annotated[dict[Kind, StrictStr], AfterValidator(_algorithms)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LayoutSpec(_Part):
+    """Ranks along each kind of parallelism. Ranks of a pool: dp * pp * dp_attention * cp * tp."""
+
+    tp: Count = Field(default=1, description="tensor parallel: every weight matrix is cut over so many ranks")
+    pp: Count = Field(default=1, description="pipeline parallel: stages of consecutive layers")
+    dp: Count = Field(default=1, description="whole replicas")
+    cp: Count = Field(default=1, description="context parallel: the tokens of a prompt are cut over so many ranks")
+    dp_attention: Count = Field(
+        default=1, description="data-parallel attention: ranks that attend to their own sequences and share the experts"
+    )
+    ep: Count = Field(default=1, description="expert parallel; divides dp_attention * cp * tp")
+    moe_tp: Natural = Field(default=0, description="tensor parallel inside an expert; 0: what ep leaves over")
+    sequence_parallel: StrictBool = Field(default=False, description="cut norms and the residual stream over tp")
+    micro_batches: Count = Field(default=1, description="parts a batch is cut into on its way through the pipeline")
+    moe_dispatch: Dispatch = Field(default="auto", description="how tokens reach their experts")
+    redundant_experts: Natural = Field(default=0, description="copies of busy experts (DeepSeek's EPLB)")
+    rank_order: list[Annotated[StrictStr, AfterValidator(_axis)]] = Field(
+        default=list(AXES), min_length=len(AXES), max_length=len(AXES), description="mesh axes, slowest first"
+    )
+
+    @property
+    def ranks(self) -> int:
+        """GPUs this layout needs."""
+        return self.dp * self.pp * self.dp_attention * self.cp * self.tp
+
+
+class PoolSpec(_Part):
+    """GPUs that share one layout."""
+
+    name: Name = "pool"
+    role: Role = Field("mixed", description="mixed: prefill and decode; or one of the two, with a KV-cache hand-over")
+    layout: LayoutSpec = LayoutSpec()
+    gpus: list[StrictInt | StrictStr] | StrictStr | None = Field(
+        default=None, description='e.g. "0-7", "0-3, 8-11" or [0, 1, "4-7"]; left out: the next free ones in order'
+    )
+
+
+class WorkloadSpec(_Part):
+    """Prompts that are prefilled in one step, then decoded together."""
+
+    sequences: Count = Field(description="requests in the batch, over the whole pool")
+    prompt_tokens: Count = Field(description="tokens of the longest prompt")
+    decode_steps: Natural = Field(description="tokens generated a sequence, one a step")
+    spread: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="prompt lengths are drawn evenly from [(1 - spread) prompt_tokens, prompt_tokens]"
+    )
+    seed: Natural = 0
+
+
+class PrecisionSpec(_Part):
+    """Storage types, where they differ from the checkpoint's."""
+
+    weights: Storage | None = Field(default=None, description="attention, dense blocks and shared experts")
+    experts: Storage | None = Field(default=None, description="routed experts")
+    kv_cache: Storage | None = None
+    activations: Storage | None = None
+    attention: Storage | None = Field(default=None, description="attention projections where not as weights")
+
+
+class ExpertsSpec(_Part):
+    """How busy experts are, and what travels to them."""
+
+    skew: Annotated[Number, Field(ge=0, le=10)] = Field(
+        default=0.0, description="exponent of a Zipf law; 0: all as busy"
+    )
+    dispatch: Transport = Field(default="bf16", description="format of tokens on their way to experts")
+    combine: Transport = Field(default="bf16", description="format of experts' outputs on their way back")
+
+
+class CollectivesSpec(_Part):
+    """How collectives are simulated, and algorithms forced upon them."""
+
+    fidelity: Fidelity = Field(
+        default="auto", description="stepwise: chunk by chunk; closed_form: formulas; auto: both"
+    )
+    algorithms: Algorithms = Field(default={}, description="kind of collective: algorithm, e.g. all_reduce: ring")
+
+
+class NumbersSpec(_Part):
+    """The miniature whose sharded numbers are compared with the unsharded ones."""
+
+    enabled: StrictBool = True
+    prompt_lengths: list[Annotated[StrictInt, Field(ge=1, le=4096)]] = Field(
+        default=[5, 9, 3, 7], min_length=1, max_length=4096, description="tokens of each of the miniature's prompts"
+    )
+    decode_steps: Annotated[StrictInt, Field(ge=0, le=1024)] = 4
+    dtypes: list[DType] = Field(
+        default=["float64"], min_length=1, description="the first runs with time, others beside it for their errors"
+    )
+    layers: list[Natural] = Field(default=[], description="layers kept; empty: the fewest that show every kind")
+    seed: Natural = 7
+
+
+def _numbers(value: Any) -> Any:
+    if value in ("off", False):
+        return {"enabled": False}
+    return {} if value in ("on", True) else value
+
+
+class ScenarioSpec(_Part):
+    """One deployment: a model, a cluster, layouts and the work they are given."""
+
+    name: Name = ""
+    description: StrictStr = ""
+    model: Text = Field(description="name in the catalogue, or path of a config.json relative to this file")
+    precision: Storage | PrecisionSpec | None = Field(
+        default=None, description="e.g. fp8 for weights and experts, or an object; left out: the checkpoint's own"
+    )
+    topology: Text = Field(description="name of a shipped topology, or path of one relative to this file")
+    nodes: Count | None = Field(default=None, description="nodes of the cluster; left out: one")
+    layout: LayoutSpec | None = Field(default=None, description="short for one pool of role mixed")
+    pools: list[PoolSpec] = Field(default=[], description="one mixed pool, or a prefill and a decode pool")
+    workload: WorkloadSpec
+    experts: ExpertsSpec = ExpertsSpec()
+    collectives: CollectivesSpec = CollectivesSpec()
+    numbers: Annotated[
+        NumbersSpec, BeforeValidator(_numbers, json_schema_input_type=NumbersSpec | bool | Literal["on", "off"])
+    ] = NumbersSpec()
+    memory_margin: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="part of a GPU's memory left to the runtime"
+    )
+
+
+class VariantSpec(_Part):
+    """One scenario of a comparison."""
+
+    name: Name
+    scenario: Text | None = Field(
+        default=None, description="file to start from, relative to this one; left out: `base`"
+    )
+    set: dict[StrictStr, Any] = Field(default={}, description="fields laid over it: dotted path: value")
+
+
+class ComparisonSpec(_Part):
+    """Several deployments side by side."""
+
+    name: Name = ""
+    description: StrictStr = ""
+    base: dict[StrictStr, Any] | None = Field(default=None, description="fields of a scenario that the variants share")
+    compare: list[VariantSpec] = Field(min_length=1)
