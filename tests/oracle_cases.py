@@ -5,7 +5,7 @@ compares stored outputs, the live test and the script that makes the outputs all
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ from simulator.model.from_config import architecture_from_config
 from simulator.numeric.reference import ReferenceModel
 from simulator.numeric.weights import weights_from_state_dict
 
+Prompts = Sequence[tuple[int, ...]]
 FOLDER = Path(__file__).parent / "oracle_data"
 SEED = 20261123
 PROMPTS = ((3, 17, 5, 30, 11, 2, 26, 9, 33, 14, 7), (21, 8, 35, 1, 19))
 """Token ids below 37; the first is longer than the windows and chunks below."""
 STEPS = 4
+LONG_PROMPT = tuple((7 * i * i + 3 * i + 5) % 37 for i in range(83))
+"""Beyond the 64 positions that llama3 and YaRN scaling start from."""
 TOLERANCE = 1e-9
 
 _BASE = {
@@ -238,7 +241,7 @@ CONFIGS["gpt2"] = {
     "n_embd": 24,
     "n_layer": 2,
     "n_head": 3,
-    "n_positions": 32,
+    "n_positions": 128,
     "activation_function": "gelu_new",
     "tie_word_embeddings": True,
     "bos_token_id": None,
@@ -298,9 +301,11 @@ def reference(family: str, expected: Expected, arch: Architecture | None = None)
     return ReferenceModel(arch, weights_from_state_dict(arch, checkpoint(expected.shapes)))
 
 
-def run(model: ReferenceModel) -> tuple[tuple[NDArray[np.float64], ...], tuple[tuple[int, ...], ...]]:
-    """Logits and tokens as in `Expected`, both prompts in one batch."""
-    step = model.forward(PROMPTS)
+def run(
+    model: ReferenceModel, prompts: Prompts = PROMPTS
+) -> tuple[tuple[NDArray[np.float64], ...], tuple[tuple[int, ...], ...]]:
+    """Logits and tokens as in `Expected`, all prompts in one batch."""
+    step = model.forward(prompts)
     rows = [[logits] for logits in step.all_logits]
     tokens = [[int(token)] for token in step.next_tokens]
     for _ in range(STEPS):
@@ -311,9 +316,11 @@ def run(model: ReferenceModel) -> tuple[tuple[NDArray[np.float64], ...], tuple[t
     return tuple(np.concatenate(r) for r in rows), tuple(tuple(t) for t in tokens)
 
 
-def largest_error(model: ReferenceModel, expected: Expected) -> float:
+def largest_error(model: ReferenceModel, expected: Expected, prompts: Prompts = PROMPTS) -> float:
     """Largest relative error of any logit of any prompt, prefill and decode."""
-    return max(relative_error(ours, theirs) for ours, theirs in zip(run(model)[0], expected.logits, strict=True))
+    return max(
+        relative_error(ours, theirs) for ours, theirs in zip(run(model, prompts)[0], expected.logits, strict=True)
+    )
 
 
 def relative_error(found: NDArray[np.float64], expected: NDArray[np.float64]) -> float:

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from oracle_cases import CONFIGS, PROMPTS, SEED, STEPS, Expected, checkpoint
+from oracle_cases import CONFIGS, PROMPTS, SEED, STEPS, Expected, Prompts, checkpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+torch.set_num_threads(1)  # the tensors are tiny: threads waiting for each other would take most of the time
 
 
 @contextmanager
@@ -84,10 +86,10 @@ def load(family: str, folder: Path) -> Any:
 
 
 @torch.no_grad()
-def run(model: Any) -> tuple[tuple[np.ndarray, ...], tuple[tuple[int, ...], ...]]:
+def run(model: Any, prompts: Prompts = PROMPTS) -> tuple[tuple[np.ndarray, ...], tuple[tuple[int, ...], ...]]:
     """Per prompt: logits of every prompt token and of STEPS cached greedy steps, and the tokens chosen."""
     all_logits, all_tokens = [], []
-    for prompt in PROMPTS:
+    for prompt in prompts:
         cache = transformers.DynamicCache(config=model.config)
         new, rows, tokens = torch.tensor([prompt]), [], []
         for _ in range(STEPS + 1):

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracle_cases import CONFIGS, TOLERANCE, architecture, largest_error, load, reference, relative_error
+from oracle_cases import (
+    CONFIGS,
+    LONG_PROMPT,
+    PROMPTS,
+    TOLERANCE,
+    architecture,
+    largest_error,
+    load,
+    reference,
+    relative_error,
+)
 
 from simulator.model.from_config import architecture_from_config
 from simulator.numeric.reference import ReferenceModel
@@ -30,14 +40,18 @@ def test_transformers_still_computes_what_is_stored(family: str) -> None:
 @FAMILIES
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_checkpoint_folder_of_other_weights(family: str, seed: int, tmp_path: Path) -> None:
-    """As a user would: our config reader and our safetensors reader on the folder transformers reads."""
+    """As a user would: our config reader and our safetensors reader on the folder transformers reads.
+
+    With a prompt longer than the context that llama3 and YaRN scaling start from.
+    """
+    prompts = (*PROMPTS, LONG_PROMPT)
     oracle = pytest.importorskip("oracle_transformers")
     shapes = load(family).shapes
     oracle.write_checkpoint(family, shapes, tmp_path, seed)
-    logits, tokens = oracle.run(oracle.load(family, tmp_path))
+    logits, tokens = oracle.run(oracle.load(family, tmp_path), prompts)
     arch = architecture_from_config(json.loads((tmp_path / "config.json").read_text()), family)
     model = ReferenceModel(arch, load_safetensors(arch, tmp_path))
-    assert largest_error(model, oracle.Expected(shapes, logits, tokens)) < TOLERANCE
+    assert largest_error(model, oracle.Expected(shapes, logits, tokens), prompts) < TOLERANCE
 
 
 @FAMILIES

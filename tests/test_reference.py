@@ -162,6 +162,6 @@ def test_bad_tokens_are_refused(ids: list[int]) -> None:
 def test_a_position_beyond_the_table_and_a_full_size_model_are_refused() -> None:
     with pytest.raises(ModelError, match="64 positions"):
         reference("gpt3").forward([prompts(65)[0]])
-    big = dataclasses.replace(MINIATURES["llama"], vocab=128256, hidden=8192)
+    big = dataclasses.replace(MINIATURES["llama"], vocab=202048, hidden=8192)
     with pytest.raises(ModelError, match="miniature"):
         random_weights(big, 1)

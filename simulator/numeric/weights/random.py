@@ -14,8 +14,8 @@ from simulator.model.parameters import Parameter, layer_parameters, outer_parame
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
 
-LARGEST_ELEMENTS: Final = 2**29
-"""4 GiB of float64: numbers are for miniatures."""
+LARGEST_ELEMENTS: Final = 2**30
+"""8 GiB of float64: numbers are for miniatures, and for real checkpoints up to about Qwen3-0.6B."""
 
 
 def named_parameters(architecture: Architecture) -> Iterator[tuple[str, Parameter, FeedForward | None]]:

@@ -78,7 +78,7 @@ def _tensors(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def _array(where: str, entry: Mapping[str, Any]) -> NDArray[Any]:
-    kind, data, shape = entry["dtype"], bytes(entry["data"]), tuple(entry["shape"])
+    kind, data, shape = entry["dtype"], entry["data"], tuple(entry["shape"])
     if kind in _PLAIN:
         return np.frombuffer(data, dtype=_PLAIN[kind]).reshape(shape)
     if kind == "BF16":  # the upper half of a float32
