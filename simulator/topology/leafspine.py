@@ -103,7 +103,7 @@ def _check(fabric: Fabric, nics: int) -> None:
     if not 0 < fabric.oversubscription < fabric.switch_ports:
         raise TopologyError(
             given=f"{fabric.oversubscription:g}",
-            rule="is a leaf's ports down over its ports up",
+            rule=f"is a leaf's ports down over its ports up: above 0, below {fabric.switch_ports}",
             way_out="use 1 for non-blocking, 2 for half the bandwidth up",
             where="fabric.oversubscription",
         )
