@@ -32,8 +32,7 @@ def kept_layers(architecture: Architecture, pp: int) -> tuple[int, ...]:
         for index in stage:
             seen.setdefault(architecture.layers[index], index)
         chosen.append(sorted(seen.values()))
-    least = 2 if pp == 1 else 1
-    depth = min(max(least, *(len(c) for c in chosen)), min(len(stage) for stage in stages))
+    depth = min(max(2, *(len(c) for c in chosen)), min(len(stage) for stage in stages))
     for kept, stage in zip(chosen, stages, strict=True):
         for index in reversed(stage):
             if len(kept) >= depth:

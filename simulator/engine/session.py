@@ -156,7 +156,7 @@ class _Session:
         )
 
     def _full_programs(self, pool: Pool, step: int) -> tuple[Program, ...]:
-        works = works_of(self._sequences(step), pool.layout)
+        works = tuple(tuple(work.anonymous() for work in row) for row in works_of(self._sequences(step), pool.layout))
         programs = programs_of(self.deployment.architecture, pool.layout, works, self.deployment.options)
         for program in {id(p): p for p in programs}.values():
             check(program, pool.layout)

@@ -74,6 +74,10 @@ class Work:
             return self.tokens
         return sum(sum(len(part) for part in _zigzag(s.new, 0, cp)) for s in self.sequences)
 
+    def anonymous(self) -> "Work":
+        """The same work with sequences numbered from 0: works of one shape become equal, and share a program."""
+        return Work(tuple(Sequence(i, s.new, s.past) for i, s in enumerate(self.sequences)), self.empty_decodes)
+
     def attention_shape(self, cp: int) -> AttentionShape:
         """The shape attention is priced by, on one of `cp` context-parallel ranks."""
         prefills = tuple((s.new, s.past) for s in self.sequences if s.new > 1 or s.past == 0)
