@@ -20,7 +20,8 @@ from simulator.model.quantization import override, with_precision
 _OWN_KEYS = frozenset({"base", "names", "source"})
 _STORAGE_KEYS = ("weights", "experts", "kv_cache", "attention")
 _PRECISION = re.compile(r"^(.*?)[ _-]+(bf16|fp16|fp8|fp4|nvfp4|mxfp4|int8|int4|awq|gptq)$", re.IGNORECASE)
-_NOTE = re.compile(r"\s*\([^()]*\)$")
+_NOTE = re.compile(r"\s*\((?![^()]*layer)[^()]*\)$")
+"""A remark in brackets ("(128k tokens)"); one on layers changes the model, so it is not passed over."""
 
 
 @dataclass(frozen=True, slots=True)

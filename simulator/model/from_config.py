@@ -27,6 +27,7 @@ FAMILIES: dict[str, common.Family] = {
     "deepseek_v32": deepseek.deepseek_v32,
     "deepseek_v4": deepseek_v4,
     "glm4_moe": glm.glm4_moe,
+    "glm4_moe_lite": glm.glm4_moe_lite,
     "glm_moe_dsa": glm.glm_moe_dsa,
     "gpt2": gpt.gpt,
     "gpt3": gpt.gpt,
