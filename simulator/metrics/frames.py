@@ -15,7 +15,7 @@ NUMERICS = ["dtype", "pool", "layer", "probe", "max_relative_error"]
 EXPERT_LOAD = ["layer", "expert", "expected_share", "routed_tokens", "routed_share"]
 STEPS = [
     "step", "phase", "pool", "start_s", "end_s", "time_s", "tokens", "compute_s", "comm_s", "exposed_comm_s",
-    "comm_share", "floor_s",
+    "idle_s", "comm_share", "floor_s",
 ]  # fmt: skip
 
 
@@ -37,11 +37,12 @@ def step_frame(simulation: Simulation, ops: pd.DataFrame) -> pd.DataFrame:
         compute_s = float(mine["compute"].mean()) if "compute" in mine else 0.0
         comm_s = float(mine["comm"].mean()) if "comm" in mine else 0.0
         time_s = record.end_s - record.start_s
-        exposed_s = max(0.0, time_s - compute_s)
+        waiting_s = max(0.0, time_s - compute_s)
+        exposed_s = min(waiting_s, comm_s)  # the rest waits for another pipeline stage
         floor_s = simulation.floors_s.get(record.step, float("nan"))
         rows.append(
             (
-                *record[:5], time_s, record.tokens, compute_s, comm_s, exposed_s,
+                *record[:5], time_s, record.tokens, compute_s, comm_s, exposed_s, waiting_s - exposed_s,
                 exposed_s / time_s if time_s else 0.0, floor_s,
             )
         )  # fmt: skip

@@ -9,7 +9,9 @@ transfers      one row per message that occupied a link (only where links were s
 links          one row per link that carried anything
     link, source, destination, link_class, bandwidth_bytes_per_s, bytes, busy_s
 steps          one row per step and pool
-    step, phase, pool, start_s, end_s, time_s, tokens, compute_s, comm_s, exposed_comm_s, comm_share, floor_s
+    step, phase, pool, start_s, end_s, time_s, tokens, compute_s, comm_s (of the average rank, its waits for
+    others in a collective included), exposed_comm_s (not hidden behind compute), idle_s (pipeline bubbles),
+    comm_share (exposed over time_s), floor_s (least time to read and compute what the step must)
 memory         one row per rank
     pool, rank, gpu, weights_bytes, kv_cache_bytes, activations_bytes, total_bytes, capacity_bytes
 numerics       one row per dtype, pool, layer and probe
