@@ -1,0 +1,130 @@
+"""The price of a collective on a group: what the engine, the planner and the command line ask for."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.collective import curve, custom, nccl
+from simulator.cost.collective.parameters import Parameters, Platform, platform_name, shipped
+from simulator.cost.collective.request import Mode, Selection, check, check_bytes
+from simulator.cost.price import Bound, Price
+from simulator.topology.group import GroupLinks
+
+Floats = NDArray[np.float64]
+
+INT8_REDUCTION = 1.045
+"""Adding int8 runs slower than adding half at the same bytes: median of 1 to 512 MiB, all generations (2026-11)."""
+_REDUCING = ("all_reduce", "reduce_scatter")
+_UNSEEN_ERROR = 2.0
+"""An unmeasured platform is taken to be off by this times the error of the platform it borrows from."""
+_NETWORK_ERROR = 0.15
+
+
+@lru_cache(maxsize=4096)
+def _table(links: GroupLinks, op: str, library: str, algorithm: str | None) -> Floats:
+    parameters = shipped()
+    return curve.tabulate(lambda sizes: graph_times(links, op, library, algorithm, sizes, parameters))
+
+
+def graph_times(
+    links: GroupLinks, op: str, library: str, algorithm: str | None, message_bytes: Floats, parameters: Parameters
+) -> Floats:
+    """Seconds inside a CUDA graph by these parameters, as chosen: may step down where the library's choice does."""
+    engine = library in custom.LIMIT_BYTES and op == "all_reduce"
+    if engine or algorithm in ("one_shot", "two_shot"):
+        name = library if engine else "vllm"
+        return custom.times(links, name, algorithm, message_bytes, parameters)
+    return nccl.times(links, op, algorithm, message_bytes, parameters)
+
+
+def platform_of(links: GroupLinks) -> tuple[Platform, bool]:
+    """The fitted platform that serves this group, and whether it was measured itself."""
+    known = shipped().platforms
+    name, exact = platform_name(links, known)
+    return known[name], exact
+
+
+def collective_times(
+    links: GroupLinks,
+    op: str,
+    message_bytes: Floats,
+    *,
+    library: str = "nccl",
+    algorithm: str | None = None,
+    mode: Mode = "graph",
+    dtype: str = "bf16",
+) -> Floats:
+    """Seconds of each message (whole buffer, as nccl-tests counts), for an array of any shape.
+
+    Groups of one and empty messages take no time. Raises ScheduleError for sizes, ops and algorithms that
+    cannot be.
+    """
+    check(links, op, library, algorithm, mode)
+    sizes = np.asarray(message_bytes, dtype=np.float64)
+    if sizes.size:
+        check_bytes(float(sizes.min()))
+        check_bytes(float(sizes.max()))
+    if links.ranks == 1:
+        return np.zeros_like(sizes)
+    times = curve.read(_table(links, op, library, algorithm), sizes)
+    if dtype == "int8" and op in _REDUCING:
+        times = times * (1.0 + (INT8_REDUCTION - 1.0) * sizes / (sizes + 2.0**20))
+    if mode == "eager":
+        times = _eager(links, op, library, sizes, times)
+    return np.asarray(times, dtype=np.float64)
+
+
+def _eager(links: GroupLinks, op: str, library: str, sizes: Floats, times: Floats) -> Floats:
+    platform = platform_of(links)[0]
+    host = "arm" if links.device.name.startswith(("GH", "GB")) else "x86"
+    busy = times * platform.eager_slowdown
+    if op == "all_reduce":
+        busy = busy + custom.eager_copy_s(links, library, sizes)
+    return np.where(sizes > 0.0, np.maximum(busy, platform.eager_floor_s[host]), 0.0)
+
+
+@lru_cache(maxsize=1 << 18)
+def collective_price(
+    links: GroupLinks,
+    op: str,
+    message_bytes: float,
+    *,
+    library: str = "nccl",
+    algorithm: str | None = None,
+    mode: Mode = "graph",
+    dtype: str = "bf16",
+) -> Price:
+    """The price of one collective; the same question again is a dictionary look-up.
+
+    `mode`: "graph" inside a CUDA graph, "nccl-tests" back to back on a stream (the same here: launches hide behind
+    the kernels before them), "eager" called from Python, where the host's launch is the floor.
+    """
+    sizes = np.array([message_bytes], dtype=np.float64)
+    time = float(collective_times(links, op, sizes, library=library, algorithm=algorithm, mode=mode, dtype=dtype)[0])
+    if time == 0.0:
+        return Price(0.0, "roofline", 0.0, "latency")
+    platform, exact = platform_of(links)
+    error = platform.error * (1.0 if exact else _UNSEEN_ERROR)
+    if links.nodes > 1:
+        error = max(error, _NETWORK_ERROR)
+    start = float(collective_times(links, op, np.array([1.0]), library=library, algorithm=algorithm, mode=mode)[0])
+    bound: Bound = "latency" if start > 0.5 * time else "link"
+    return Price(time, "fitted", error, bound)
+
+
+@lru_cache(maxsize=1 << 16)
+def selection(
+    links: GroupLinks, op: str, message_bytes: float, *, library: str = "nccl", algorithm: str | None = None
+) -> Selection:
+    """(algorithm, protocol) that the library would run for this message."""
+    check(links, op, library, algorithm, "graph")
+    check_bytes(message_bytes)
+    if library in custom.LIMIT_BYTES and op == "all_reduce" and algorithm is None:
+        kernel = custom.selection(links, library, message_bytes, shipped())
+        if kernel is not None:
+            return kernel, "simple"
+    if algorithm in ("one_shot", "two_shot") or links.ranks == 1:
+        return algorithm or "ring", "simple"
+    candidates, picked = nccl.choices(links, op, algorithm, np.array([max(message_bytes, 1.0)]))
+    return candidates[int(picked[0])]

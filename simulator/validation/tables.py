@@ -1,0 +1,69 @@
+"""Measured tables as their README documents them: read, checked, and split into inputs and outcomes."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from simulator.errors import DataError
+
+# Outcome columns: what a prediction is for. Everything else is input.
+OUTCOMES: dict[str, tuple[str, ...]] = {
+    "collectives": ("time_s", "bus_bytes_per_s"),
+    "expert_all_to_all": ("time_s", "notify_time_s", "bandwidth_bytes_per_s"),
+    "kv_transfer": ("time_s", "bandwidth_bytes_per_s", "mean_ttft_s"),
+    "kernels": ("time_s",),
+}
+# Input columns that a table must have; numbers where marked.
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "collectives": ("nodes", "gpus_per_node", "total_gpus", "nic_gbit_per_s_per_gpu", "message_bytes"),
+    "expert_all_to_all": ("nodes", "gpus_per_node", "ep", "hidden", "topk", "experts", "tokens_per_rank", "sms"),
+    "kv_transfer": ("src_gpus", "dst_gpus", "nodes", "bytes", "block_bytes", "batch", "threads"),
+    "kernels": (),
+}
+TEXTS: dict[str, tuple[str, ...]] = {
+    "collectives": ("setup_id", "gpu", "intra_node", "inter_node", "library", "library_version", "mode", "op", "dtype"),
+    "expert_all_to_all": ("gpu", "backend", "version", "kernel", "phase", "dispatch_dtype", "notes", "group_id"),
+    "kv_transfer": ("setup_id", "gpu", "fabric", "engine", "op", "memory", "notes"),
+    "kernels": ("gpu", "op"),
+}
+
+
+def read_table(data: Path, table: str) -> pd.DataFrame:
+    """DATA/table.csv with its documented columns checked; DataError names the table, column and row."""
+    path = data / f"{table}.csv"
+    try:
+        frame = pd.read_csv(path, low_memory=False)
+    except FileNotFoundError as error:
+        raise DataError(
+            where=str(path), given="", rule="no such table", way_out="--data names the folder that holds the tables"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(where=str(path), given=str(error).strip(), rule="cannot be read as CSV") from error
+    check_columns(frame, table)
+    return frame
+
+
+def check_columns(frame: pd.DataFrame, table: str) -> None:
+    """Raise DataError for a missing input column, or a cell that should be a number and is not."""
+    for column in (*TEXTS.get(table, ()), *NUMBERS.get(table, ())):
+        if column not in frame.columns:
+            raise DataError(
+                where=f"{table}.csv", given=f"columns {', '.join(map(str, frame.columns[:6]))} ...",
+                rule=f"needs the column {column!r}", way_out="the README of the data names the columns",
+            )  # fmt: skip
+    for column in (*NUMBERS.get(table, ()), *(c for c in OUTCOMES.get(table, ()) if c in frame.columns)):
+        numbers = pd.to_numeric(frame[column], errors="coerce")
+        bad = numbers.isna() & frame[column].notna() & (frame[column].astype(str).str.strip() != "")
+        negative = numbers < 0
+        for rule, rows in (("must be a number", bad), ("must not be negative", negative)):
+            if rows.any():
+                row = int(rows.to_numpy().argmax())
+                raise DataError(
+                    where=f"{table}.csv: row {row + 2}: {column}", given=repr(frame[column].iloc[row]), rule=rule
+                )
+        frame[column] = numbers
+
+
+def without_outcomes(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """The input columns only: what a predictor may see."""
+    return frame.drop(columns=[column for column in OUTCOMES.get(table, ()) if column in frame.columns])
