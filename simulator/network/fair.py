@@ -176,19 +176,21 @@ class _Filling:
             return
         self.rates[flows] = level
         touched = table.ravel()
-        every = np.tile(level, len(table))
-        count = np.ones(len(touched)) if weights is None else weights.ravel()
-        np.subtract.at(self.left, touched, every * count)
-        np.subtract.at(self.load, touched, count)
+        if weights is None:
+            np.subtract.at(self.left, touched, np.broadcast_to(level, table.shape).ravel())
+            np.subtract.at(self.load, touched, 1.0)
+        else:
+            np.subtract.at(self.left, touched, (level * weights).ravel())
+            np.subtract.at(self.load, touched, weights.ravel())
         self.left[self.links] = np.inf
         self._refresh(touched)
 
     def _refresh(self, links: Table | Ints) -> None:
         """Fair shares anew; a link with no flow left has none (loads are whole numbers, exact in float64)."""
         load = self.load[links]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.maximum(self.left[links], 0.0) / load
-        self.share[links] = np.where(load > 0.5, share, np.inf)
+        share = np.maximum(self.left[links], 0.0) / np.maximum(load, 0.5)
+        share[load < 0.5] = np.inf
+        self.share[links] = share
         self.share[self.links] = np.inf
 
     def _sums(self, table: Table, weights: Floats | None, rates: Floats | None) -> Floats:
