@@ -38,7 +38,9 @@ def parse_bytes(text: str) -> float:
     value, unit = _split(text, "a size", "80 GiB")
     match = _BYTES.match(unit)
     if match is None or match[2] in ("b", "bit"):
-        raise UnitError(given=repr(text), rule="a size is in bytes (B, kB, MB, GB, KiB, MiB, GiB)", way_out='write e.g. "80 GiB"')
+        raise UnitError(
+            given=repr(text), rule="a size is in bytes (B, kB, MB, GB, KiB, MiB, GiB)", way_out='write e.g. "80 GiB"'
+        )
     prefix = match[1]
     if match[2] is None and prefix:
         prefix = {"k": "Ki", "K": "Ki", "M": "Mi", "G": "Gi", "T": "Ti"}.get(prefix, prefix)
@@ -55,7 +57,9 @@ def parse_bandwidth(text: str) -> float:
     match = _RATE.match(unit)
     if match is None:
         raise UnitError(
-            given=repr(text), rule="a bandwidth is bytes or bits per second", way_out='write e.g. "900 GB/s" or "400 Gbit/s"'
+            given=repr(text),
+            rule="a bandwidth is bytes or bits per second",
+            way_out='write e.g. "900 GB/s" or "400 Gbit/s"',
         )
     per_byte = 1.0 if match[2] == "B" else 8.0
     return value * _PREFIX[match[1]] / per_byte
