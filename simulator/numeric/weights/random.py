@@ -56,8 +56,8 @@ def _draw(architecture: Architecture, name: str, parameter: Parameter, block: Fe
     match parameter.kind, name.rsplit(".", 1)[-1]:
         case "norm", "weight":
             return 1.0 + 0.1 * normal
-        case "embedding", _ if not architecture.tie_embeddings:
-            return normal  # tied to the head, a large embedding would make every token predict itself
+        case "embedding", _ if not (architecture.tie_embeddings and parameter.name == "embed_tokens.weight"):
+            return normal
         case _, "sinks":
             return normal
         case _, "bias" | "e_score_correction_bias":
@@ -73,7 +73,9 @@ def _gain(parameter: Parameter, block: FeedForward | None) -> float:
     """
     moe = block if isinstance(block, MixtureOfExperts) else None
     match parameter.kind:
-        case "embedding" | "head":
+        case "embedding":  # tied to the head, a large one would make every token predict itself
+            return 1.0
+        case "head":
             return 2.0
         case "router":  # sigmoid scores crowd near one where logits are large
             return 1.25 if moe is not None and moe.router.scoring == "sigmoid" else 2.0
