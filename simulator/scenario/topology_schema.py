@@ -1,8 +1,9 @@
 """The YAML form of a topology file, with units, and its translation to `ClusterSpec`."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from simulator.errors import ShardsimError
 from simulator.topology.group import Network
@@ -24,10 +25,12 @@ from simulator.topology.spec import (
 from simulator.units import parse_bandwidth, parse_time
 
 
-def _checked(parse: Any) -> AfterValidator:
-    """A pydantic check that keeps the text and refuses what `parse` refuses, or what is not positive."""
+def _checked(parse: Callable[[str], float], example: str) -> BeforeValidator:
+    """A pydantic check that keeps the text and refuses what `parse` refuses, or what is below what it may be."""
 
-    def check(text: str) -> str:
+    def check(text: object) -> str:
+        if not isinstance(text, str):
+            raise ValueError(f'{text!r}: is no text with a unit; write e.g. "{example}"')
         try:
             value = parse(text)
         except ShardsimError as error:
@@ -36,11 +39,13 @@ def _checked(parse: Any) -> AfterValidator:
             raise ValueError(f"{text!r}: must be above zero; leave a link out if it is down")
         return text
 
-    return AfterValidator(check)
+    return BeforeValidator(check)
 
 
-Bandwidth = Annotated[str, _checked(parse_bandwidth), Field(description='per direction, e.g. "450 GB/s", "400 Gbit/s"')]
-Time = Annotated[str, _checked(parse_time), Field(description='e.g. "0.6 us"')]
+Bandwidth = Annotated[
+    str, _checked(parse_bandwidth, "450 GB/s"), Field(description='per direction, e.g. "450 GB/s", "400 Gbit/s"')
+]
+Time = Annotated[str, _checked(parse_time, "0.6 us"), Field(description='e.g. "0.6 us"')]
 Count = Annotated[int, Field(ge=1)]
 
 

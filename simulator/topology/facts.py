@@ -135,22 +135,26 @@ def _network_facts(cluster: Cluster, members: Ints) -> tuple[float, float, float
     leaf = slot // shape.ports_down * shape.rails + nic % shape.rails
     rail = nic[:, 0] % shape.rails
     table = _across(cluster, members[0], members[(rail == rail[0]) & (node != node[0])], members[node != node[0]])
-    # GPUs of the group that use one NIC share it; a GPU's share is the sum over its distinct NICs.
-    used, users = np.unique(node[:, None] * len(cluster.block.nics) + nic, return_counts=True)
-    share = dict(zip(used.tolist(), users.tolist(), strict=True))
-    repeats = nic.shape[1] // len(np.unique(nic[0]))
-    nics = [set((n * len(cluster.block.nics) + row).tolist()) for n, row in zip(node.tolist(), nic, strict=True)]
-    port = _nic_port_bytes_per_s(cluster)
-    nic_bytes_per_s = min(sum(port * repeats / share[n] for n in row) for row in nics)
     one_leaf_each_rail = len(np.unique(leaf)) == len(np.unique(leaf % shape.rails))
     stated = cluster.spec.fabric.oversubscription if cluster.spec.fabric else 1.0
-    pcie = float(_bottleneck(cluster, table).max())  # the PCIe way to the NIC may be narrower than its port
-    per_gpu = min(nic_bytes_per_s, pcie * len(nics[0]))
-    return per_gpu, float(_latency(cluster, table).max()), 1.0 if one_leaf_each_rail else stated
+    share = _nic_share(cluster, node, local)
+    return share, float(_latency(cluster, table).max()), 1.0 if one_leaf_each_rail else stated
 
 
-def _nic_port_bytes_per_s(cluster: Cluster) -> float:
-    return float(cluster.fabric_links.bandwidth_bytes_per_s[0])
+def _nic_share(cluster: Cluster, node: Ints, local: Ints) -> float:
+    """Smallest share that a member has of its NICs: each is as fast as its port and the PCIe way to it allow, and is
+    divided among the members that use it; a GPU with several NICs adds them up."""
+    tables, nics = cluster.tables, len(cluster.block.nics)
+    used = node[:, None] * nics + tables.gpu_nic[local]
+    path = tables.out[local]
+    narrowest = np.where(path >= 0, cluster.block.bandwidth_bytes_per_s[path], np.inf).min(axis=2)
+    speed = np.minimum(float(cluster.fabric_links.bandwidth_bytes_per_s[0]), narrowest)
+    # A NIC stands several times in the row of a GPU that has fewer NICs than the GPU with most.
+    distinct = np.array([len(np.unique(row)) for row in tables.gpu_nic])
+    weight = np.broadcast_to(distinct[local][:, None] / used.shape[1], used.shape)
+    _, place = np.unique(used.ravel(), return_inverse=True)
+    users = np.bincount(place, weights=weight.ravel())[place].reshape(used.shape)
+    return float((speed / users * weight).sum(axis=1).min())
 
 
 def _across(cluster: Cluster, first: int, same_rail: Ints, others: Ints) -> RouteTable:
