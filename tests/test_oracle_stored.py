@@ -1,7 +1,7 @@
 """The reference against stored outputs of Hugging Face transformers (see docs/numerics.md); needs no torch."""
 
 import pytest
-from oracle_cases import CONFIGS, TOLERANCE, largest_error, load, reference, run
+from oracle_cases import CONFIGS, FOLDER, TOLERANCE, largest_error, load, reference, run
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -13,6 +13,4 @@ def test_the_reference_computes_what_transformers_computed(family: str) -> None:
 
 
 def test_stored_outputs_stay_small() -> None:
-    from oracle_cases import FOLDER
-
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 200_000
