@@ -234,6 +234,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "rope_scaling": _LLAMA3,
     },
 }
+CONFIGS["mistral"] = {
+    **_BASE,
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "sliding_window": 5,
+    "rope_theta": 1e6,
+}
+CONFIGS["glm4_moe_lite"] = {
+    **CONFIGS["deepseek_v3"],
+    "model_type": "glm4_moe_lite",
+    "architectures": ["Glm4MoeLiteForCausalLM"],
+    "rms_norm_eps": 1e-5,
+    "n_group": 1,
+    "topk_group": 1,
+    "rope_scaling": None,
+    "rope_interleave": True,
+}
 CONFIGS["gpt2"] = {
     "model_type": "gpt2",
     "architectures": ["GPT2LMHeadModel"],
