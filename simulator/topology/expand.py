@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from simulator.errors import TopologyError
-from simulator.topology.spec import FullMesh, Graph, LinkSpec, NodeSpec, NvSwitch, VertexSpec, Wire
+from simulator.topology.spec import FullMesh, Graph, LinkKind, LinkSpec, NodeSpec, NvSwitch, VertexSpec, Wire
 
 
 def expand(node: NodeSpec) -> Graph:
@@ -84,8 +84,8 @@ def _vertices(node: NodeSpec) -> Iterator[VertexSpec]:
         yield VertexSpec(f"nic{nic}", "nic", socket=_socket(node, nic, node.nics.count if node.nics else 1))
 
 
-def _link(source: str, destination: str, kind: str, wire: Wire) -> LinkSpec:
-    return LinkSpec(source, destination, kind, wire.bandwidth_bytes_per_s, wire.latency_s)  # type: ignore[arg-type]
+def _link(source: str, destination: str, kind: LinkKind, wire: Wire) -> LinkSpec:
+    return LinkSpec(source, destination, kind, wire.bandwidth_bytes_per_s, wire.latency_s)
 
 
 def _links(node: NodeSpec) -> Iterator[LinkSpec]:
