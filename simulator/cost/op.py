@@ -77,9 +77,7 @@ def _parts(shape: AttentionShape, window: int | None) -> tuple[tuple[tuple[int, 
 
 
 def _attend(op: ops.Attend, device: Device) -> Price:
-    window = op.window if op.chunk is None else op.chunk
-    if op.sparse_top_k is not None:
-        window = op.sparse_top_k if window is None else min(window, op.sparse_top_k)
+    window = _keys_read(op)
     prefills, kv_tokens = _parts(op.shape, window)
     shape = (op.heads, op.kv_heads, op.head_dim, op.v_head_dim, op.kv_dtype)
     prices = []
@@ -90,6 +88,19 @@ def _attend(op: ops.Attend, device: Device) -> Price:
             kernel.attention_decode(device, op.shape.decodes, ceil(kv_tokens * op.shape.share), *shape, window)
         )
     return together(*prices)
+
+
+def _keys_read(op: ops.Attend) -> int | None:
+    """Cache entries a query reads at most; None: all before it."""
+    limits = [limit for limit in (op.window, op.chunk) if limit is not None]
+    if op.compression > 1:  # the window whole, and the compressed entries before it (or the chosen of them)
+        longest = max((new + past for new, past in op.shape.prefills), default=0)
+        mean = op.shape.decode_kv_tokens // op.shape.decodes if op.shape.decodes else longest
+        entries = mean // op.compression
+        return (op.window or 0) + min(entries, op.sparse_top_k or entries)
+    if op.sparse_top_k is not None:
+        limits.append(op.sparse_top_k)
+    return min(limits, default=None)
 
 
 def _shared(price: Price, share: float) -> Price:

@@ -50,6 +50,8 @@ class Numbers:
     layers: tuple[int, ...] = ()
     """Layers of the full model that the miniature keeps; empty: the fewest that show every kind."""
     seed: int = 7
+    checkpoint: str = ""
+    """A safetensors file or folder: the model itself, whole and with its own weights, in place of a miniature."""
 
 
 @dataclass(frozen=True, slots=True)

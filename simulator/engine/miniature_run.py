@@ -14,7 +14,7 @@ from simulator.numeric.generation import make_states, step_sequences
 from simulator.numeric.rank import Array, RankState
 from simulator.numeric.reference import ReferenceModel, ReferenceStep
 from simulator.numeric.rounding import DType
-from simulator.numeric.weights import random_weights
+from simulator.numeric.weights import load_safetensors, random_weights
 from simulator.program.build import Program, stage_layers
 from simulator.program.frame import Options
 from simulator.program.work import Work
@@ -92,13 +92,19 @@ class MiniatureRun:
             self.errors[key] = max(self.errors.get(key, 0.0), error)
 
 
-def make_miniature(
-    architecture: Architecture, numbers: Numbers, pp: int, weights: dict[str, Array] | None = None
-) -> tuple[Architecture, tuple[int, ...], dict[str, Array], dict[int, list[int]], list[ReferenceStep]]:
-    """The miniature, the layers it stands for, its weights, prompts, and the unsharded run over all steps."""
-    kept = numbers.layers or kept_layers(architecture, pp)
-    small = miniature(architecture, layers=kept)
-    found = random_weights(small, numbers.seed) if weights is None else weights
+Parts = tuple[Architecture, tuple[int, ...], dict[str, Array], dict[int, list[int]], list[ReferenceStep]]
+"""The small model, the full model's layer each of its layers stands for, weights, prompts, the unsharded steps."""
+
+
+def make_miniature(architecture: Architecture, numbers: Numbers, pp: int) -> Parts:
+    """The miniature (or, with a checkpoint, the model itself), its weights, prompts, and the unsharded run."""
+    if numbers.checkpoint:
+        kept = tuple(range(len(architecture.layers)))
+        small, found = architecture, load_safetensors(architecture, numbers.checkpoint)
+    else:
+        kept = numbers.layers or kept_layers(architecture, pp)
+        small = miniature(architecture, layers=kept)
+        found = random_weights(small, numbers.seed)
     rng = np.random.default_rng([numbers.seed, 1])
     prompts = {
         i: [int(t) for t in rng.integers(0, small.vocab, length)] for i, length in enumerate(numbers.prompt_lengths)
@@ -113,7 +119,7 @@ def make_miniature(
 
 
 def begin(
-    parts: tuple[Architecture, tuple[int, ...], dict[str, Array], dict[int, list[int]], list[ReferenceStep]],
+    parts: Parts,
     dtype: DType,
     *,
     teacher: bool = False,

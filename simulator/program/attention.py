@@ -46,17 +46,9 @@ def _biases(present: bool, *names: str) -> tuple[str, ...]:
 
 
 def _grouped_query(frame: Frame, a: GroupedQueryAttention) -> Iterator[Op]:
-    tp, tokens, hidden = frame.layout.tp, frame.tokens, frame.architecture.hidden
+    tp, tokens = frame.layout.tp, frame.tokens
     heads, kv_heads = a.heads // tp, local_kv_heads(a.kv_heads, tp)
-    dtype = storage_dtype(frame.architecture.quantization, "attention")
-    q_width = a.head_dim * (2 if a.output_gate else 1)
-    yield Linear(
-        name="qkv_proj", inputs=("x",), outputs=("q", "k", "v"),
-        weights=("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
-        biases=_biases(a.qkv_bias, "q_proj", "k_proj", "v_proj"),
-        tokens=tokens, k=hidden, ns=(heads * q_width, kv_heads * a.head_dim, kv_heads * a.v_head_dim),
-        dtype=dtype, parallel="column",
-    )  # fmt: skip
+    yield from _queries_keys_values(frame, a, heads, kv_heads)
     if a.qk_norm in ("head", "full"):
         yield from _qk_norm(frame, a, heads, kv_heads)
     if a.rope is not None:
@@ -78,7 +70,8 @@ def _grouped_query(frame: Frame, a: GroupedQueryAttention) -> Iterator[Op]:
         shape=frame.work.attention_shape(frame.layout.cp), heads=heads, kv_heads=kv_heads,
         head_dim=a.head_dim, v_head_dim=a.v_head_dim, scale=a.scale,
         kv_dtype=frame.architecture.quantization.kv_cache, window=a.window, chunk=a.chunk,
-        sparse_top_k=a.sparse_top_k, sinks="self_attn.sinks" if a.sinks else "", partial=partial,
+        sparse_top_k=a.sparse_top_k, compression=a.kv_compression,
+        sinks="self_attn.sinks" if a.sinks else "", partial=partial,
         gathered=frame.context_prefill,
     )  # fmt: skip
     yield from _merge(frame, partial, heads, a.v_head_dim)
@@ -86,7 +79,35 @@ def _grouped_query(frame: Frame, a: GroupedQueryAttention) -> Iterator[Op]:
         yield Gate(
             name="output_gate", inputs=("attn", "q"), outputs=("attn",), tokens=tokens, features=heads * a.v_head_dim
         )
-    yield from _output(frame, a.heads, a.v_head_dim, _biases(a.output_bias, "o_proj"))
+    if a.output_lora_rank is None:
+        yield from _output(frame, a.heads, a.v_head_dim, _biases(a.output_bias, "o_proj"))
+    else:
+        yield from _grouped_output(frame, a, a.output_lora_rank)
+
+
+def _queries_keys_values(frame: Frame, a: GroupedQueryAttention, heads: int, kv_heads: int) -> Iterator[Op]:
+    """q, k and v in one GEMM; DeepSeek-V4 compresses its queries, and its keys are its values."""
+    tokens, hidden, dtype = frame.tokens, frame.architecture.hidden, _dtype(frame)
+    names = ["q_proj", "k_proj", "v_proj"]
+    ns = [heads * a.head_dim * (2 if a.output_gate else 1), kv_heads * a.head_dim, kv_heads * a.v_head_dim]
+    if a.shared_kv:
+        ns[2] = 0
+    if a.q_lora_rank is not None:
+        names[0], ns[0] = "q_a_proj", a.q_lora_rank
+    yield Linear(
+        name="qkv_proj", inputs=("x",), outputs=("q", "k", "v"),
+        weights=tuple(f"self_attn.{name}.weight" for name in names), biases=_biases(a.qkv_bias, *names),
+        tokens=tokens, k=hidden, ns=tuple(ns), dtype=dtype, parallel="column",
+    )  # fmt: skip
+    if a.q_lora_rank is not None:
+        yield Linear(
+            name="q_b_proj", inputs=("q",), outputs=("q",), weights=("self_attn.q_b_proj.weight",), tokens=tokens,
+            k=a.q_lora_rank, ns=(heads * a.head_dim,), dtype=dtype, parallel="replicated",
+        )  # fmt: skip
+
+
+def _dtype(frame: Frame) -> str:
+    return storage_dtype(frame.architecture.quantization, "attention")
 
 
 def _qk_norm(frame: Frame, a: GroupedQueryAttention, heads: int, kv_heads: int) -> Iterator[Op]:
@@ -141,14 +162,29 @@ def _output(frame: Frame, heads: int, v_head_dim: int, biases: tuple[str, ...] =
     yield Linear(
         name="o_proj", inputs=("attn",), outputs=("delta",), weights=("self_attn.o_proj.weight",), biases=biases,
         tokens=frame.tokens, k=heads // frame.layout.tp * v_head_dim, ns=(frame.architecture.hidden,),
-        dtype=storage_dtype(frame.architecture.quantization, "attention"),
+        dtype=_dtype(frame),
         parallel="row" if frame.layout.tp > 1 else "replicated",
+    )  # fmt: skip
+
+
+def _grouped_output(frame: Frame, a: GroupedQueryAttention, rank: int) -> Iterator[Op]:
+    """DeepSeek-V4: groups of heads to a low rank each, then all ranks to the hidden size."""
+    tp, groups = frame.layout.tp, max(1, a.output_groups // frame.layout.tp)
+    yield Linear(
+        name="o_a_proj", inputs=("attn",), outputs=("attn",), weights=("self_attn.o_a_proj.weight",),
+        tokens=frame.tokens, k=a.heads * a.v_head_dim // a.output_groups, ns=(rank * groups,), dtype=_dtype(frame),
+        parallel="replicated",
+    )  # fmt: skip
+    yield Linear(
+        name="o_proj", inputs=("attn",), outputs=("delta",), weights=("self_attn.o_b_proj.weight",),
+        tokens=frame.tokens, k=rank * groups, ns=(frame.architecture.hidden,), dtype=_dtype(frame),
+        parallel="row" if tp > 1 else "replicated",
     )  # fmt: skip
 
 
 def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
     tokens, hidden, heads = frame.tokens, frame.architecture.hidden, a.heads // frame.layout.tp
-    dtype, eps = storage_dtype(frame.architecture.quantization, "attention"), a.norm_eps
+    dtype, eps = _dtype(frame), a.norm_eps
     q_head = a.nope_head_dim + a.rope_head_dim
     kv_a, q_a = "self_attn.kv_a_proj_with_mqa", "self_attn.q_a_proj"
     joint = a.kv_lora_rank + a.rope_head_dim
@@ -201,7 +237,7 @@ def _linear(frame: Frame, a: LinearAttention) -> Iterator[Op]:
     tp, tokens, hidden = frame.layout.tp, frame.tokens, frame.architecture.hidden
     keys, values = a.key_heads // tp, a.value_heads // tp
     key_width, value_width = keys * a.key_head_dim, values * a.value_head_dim
-    dtype = storage_dtype(frame.architecture.quantization, "attention")
+    dtype = _dtype(frame)
     parts = ("q", "k", "v", "z", "a", "b")
     yield Linear(
         name="in_proj", inputs=("x",), outputs=parts,

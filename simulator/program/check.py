@@ -86,6 +86,9 @@ def _local(scene: _Scene, op: ops.Op, inputs: list[State]) -> list[State]:
         case ops.DispatchPack() | ops.DispatchUnpack() | ops.CombinePack():
             _free_of_partials(scene, inputs)
             return [{} for _ in op.outputs]
+        case ops.Gate():  # a factor that every rank holds whole may multiply a term of a sum
+            _refuse_partial(scene, inputs[1], op.inputs[1])
+            return [dict(inputs[0])]
         case ops.Norm() if len(inputs) == 2:
             _complete(scene, inputs)
             total = _same(scene, inputs)

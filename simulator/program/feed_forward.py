@@ -162,7 +162,7 @@ def _gathered(frame: Frame, moe: MixtureOfExperts) -> Iterator[Op]:
     if not moe.shared_intermediate:
         yield from reduce_delta(frame, "routed", "experts", alike)
         yield _renamed(frame, ("routed",))
-    elif alike == ("tp",) and not moe.shared_gate:  # both owe the same sum: pay it once
+    elif alike == ("tp",):  # both owe the same sum: pay it once
         yield Add(name="add_shared", inputs=("routed", "shared"), outputs=("delta",), tokens=tokens, features=hidden)
         yield from reduce_delta(frame, "delta", "experts", alike)
     else:

@@ -145,6 +145,8 @@ class Attend:
     window: int | None = None
     chunk: int | None = None
     sparse_top_k: int | None = None
+    compression: int = 1
+    """Tokens merged into one cache entry beyond the window (DeepSeek-V4; priced only)."""
     sinks: str = ""
     partial: bool = False
     gathered: bool = False
