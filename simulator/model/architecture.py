@@ -213,6 +213,10 @@ class Architecture:
     time_refused: str = ""
     """Why a step of this model is not priced either (sizes and memory are); empty: it is."""
 
+    def __hash__(self) -> int:
+        """Cheap on purpose: caches keyed by an architecture would else hash a hundred layers on every call."""
+        return hash((self.name, self.hidden, self.vocab, len(self.layers), self.quantization))
+
     @property
     def distinct_layers(self) -> tuple[Layer, ...]:
         """The different kinds of layer, in order of first appearance."""

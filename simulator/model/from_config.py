@@ -7,7 +7,7 @@ from pathlib import Path
 from simulator.errors import ModelError
 from simulator.model.architecture import Architecture
 from simulator.model.config_reader import ConfigReader
-from simulator.model.families import common, deepseek, glm, gpt, hybrid, llama, minimax, mixture
+from simulator.model.families import classic, common, deepseek, gemma, glm, gpt, hybrid, llama, minimax, mixture
 from simulator.model.families.deepseek_v4 import deepseek_v4
 from simulator.model.families.llama4 import llama4
 from simulator.model.families.native import from_native, is_native
@@ -26,6 +26,16 @@ FAMILIES: dict[str, common.Family] = {
     "deepseek_v3": deepseek.deepseek_v3,
     "deepseek_v32": deepseek.deepseek_v32,
     "deepseek_v4": deepseek_v4,
+    "bloom": classic.bloom,
+    "falcon": classic.falcon,
+    "gemma": gemma.gemma,
+    "gemma2": gemma.gemma2,
+    "gemma3": gemma.gemma3,
+    "gptj": classic.gptj,
+    "mpt": classic.mpt,
+    "nemotron": gemma.nemotron,
+    "opt": classic.opt,
+    "phi3": llama.llama,
     "glm4_moe": glm.glm4_moe,
     "glm4_moe_lite": glm.glm4_moe_lite,
     "glm_moe_dsa": glm.glm_moe_dsa,
@@ -68,6 +78,12 @@ def _family(outer: ConfigReader, text: ConfigReader) -> str:
     )
 
 
+def _common_names(family: str, text: ConfigReader) -> ConfigReader:
+    if family in ("gpt2", "gpt3"):
+        return gpt.gpt_names(text)
+    return classic.classic_names(family, text) if family in classic.OWN_NAMES else text
+
+
 def architecture_from_config(config: Mapping[str, object], name: str, source: str = "") -> Architecture:
     """The architecture a config.json describes.
 
@@ -80,8 +96,7 @@ def architecture_from_config(config: Mapping[str, object], name: str, source: st
         outer = from_native(outer)
     text = _text_part(outer)
     family = _family(outer, text)
-    if family in ("gpt2", "gpt3"):
-        text = gpt.gpt_names(text)
+    text = _common_names(family, text)
     body = FAMILIES[family](text)
     return common.architecture(text, family, name, source, body)
 
