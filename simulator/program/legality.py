@@ -70,6 +70,13 @@ def _check_feed_forward(layer: Layer, layout: Layout) -> None:
 
 def _check_experts(moe: MixtureOfExperts, layout: Layout) -> None:
     slots = moe.experts + layout.redundant_experts
+    if layout.ep == 1 and layout.redundant_experts:
+        raise LayoutError(
+            where="redundant_experts",
+            given=str(layout.redundant_experts),
+            rule="copies of an expert relieve other ranks, and with ep = 1 there are none",
+            way_out="use redundant_experts = 0, or more ep",
+        )
     if layout.ep > slots:
         raise LayoutError(
             where="ep",
