@@ -11,7 +11,7 @@ import numpy as np
 from simulator.errors import StalledError
 from simulator.network.detour import Reroute, around
 from simulator.network.fair import max_min_rates
-from simulator.network.incidence import Floats, Ints, Paths, check_links, joined
+from simulator.network.incidence import Bools, Floats, Ints, Paths, check_bytes, check_links, joined
 
 NOTHING_LEFT = 1e-9
 """Relative to a flow's size: fewer bytes left than this is done (rounding of time x rate)."""
@@ -44,6 +44,7 @@ class Fabric:
     def add(self, paths: Paths, bytes_: Floats, caps_bytes_per_s: Floats | None = None) -> Ints:
         """Start flows now; their numbers, shape (flows,). They share links from now until their bytes have left."""
         check_links(self.capacity_bytes_per_s, paths)
+        check_bytes(bytes_)
         ids = np.arange(self._next, self._next + paths.flows)
         self._next += paths.flows
         caps = np.full(paths.flows, np.inf) if caps_bytes_per_s is None else caps_bytes_per_s
@@ -105,7 +106,7 @@ class Fabric:
             self._left = np.maximum(self._left - self.rates_bytes_per_s() * (to_s - self.now_s), 0.0)
         self.now_s = to_s
 
-    def _keep(self, stays: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
+    def _keep(self, stays: Bools) -> None:
         self._paths = self._paths.take(np.flatnonzero(stays))
         self._ids, self._size = self._ids[stays], self._size[stays]
         self._left, self._caps = self._left[stays], self._caps[stays]

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.errors import TopologyError
+from simulator.errors import ScheduleError, TopologyError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -100,3 +100,11 @@ def check_links(capacity_bytes_per_s: Floats, paths: Paths) -> None:
             given=f"links {paths.links.min()}..{paths.links.max()}",
             rule=f"links are numbered 0..{len(capacity_bytes_per_s) - 1}",
         )
+
+
+def check_bytes(bytes_: Floats) -> None:
+    """Refuse sizes that are negative or not finite."""
+    wrong = ~((bytes_ >= 0) & np.isfinite(bytes_))
+    if wrong.any():
+        flow = int(np.argmax(wrong))
+        raise ScheduleError(where=f"flow {flow}", given=f"{bytes_[flow]} bytes", rule="must be finite and not negative")

@@ -10,11 +10,13 @@ from simulator.network.detour import Reroute, around
 from simulator.network.fair import Crossings, crossings, fill
 from simulator.network.fold import fold
 from simulator.network.implied import without_implied
-from simulator.network.incidence import Bools, Floats, Ints, Paths, check_links, padded
+from simulator.network.incidence import Bools, Floats, Ints, Paths, check_bytes, check_links, padded
 
 SLACK_OF_TOLERANCE = 0.5
 """Part of the tolerance that is spent on filling bottlenecks of nearly the same share together: halves the time of an
 uneven all_to_all over 144 ranks; the error it adds does not show beside that of taking completions together."""
+STARTS_OF_TOLERANCE = 0.1
+"""Part of the tolerance within which starts are taken together; small, as flows started together slow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +42,27 @@ def simulate_flows(
 ) -> Floats:
     """When the last byte of each flow arrives, seconds, shape (flows,).
 
-    A flow shares its links from `start_s` until its bytes have left, and arrives `latency_s` later. Flows that end
-    within `tolerance` of the makespan after the first of them are taken together, at the mean of their ends weighted
-    by rate, so that bytes are conserved on the whole; flows that start within it of each other likewise, at their
-    mean start; 0 is exact. At a change, flows on a link that went down get new paths from `reroute`; without it, or
-    where the new path is down too, StalledError names the flow and the link.
+    A flow shares its links from `start_s` until its bytes have left, and arrives `latency_s` later. At a change,
+    flows on a link that went down get new paths from `reroute`; without it, or where the new path is down too,
+    StalledError names the flow and the link.
+
+    Flows that end within `tolerance` of the makespan after the first of them are taken together, at the mean of their
+    ends weighted by rate, so that bytes are conserved on the whole; flows that start within a tenth of that of each
+    other likewise, at their mean start. 0 is exact, and the choice where flows are short against the makespan.
     """
     check_links(capacity_bytes_per_s, paths)
+    check_bytes(bytes_)
     flows = paths.flows
     start = np.broadcast_to(np.asarray(start_s, dtype=np.float64), (flows,)).copy()
     caps = np.full(flows, np.inf) if caps_bytes_per_s is None else np.asarray(caps_bytes_per_s, dtype=np.float64)
     left = np.asarray(bytes_, dtype=np.float64).copy()
     capacity = capacity_bytes_per_s.astype(np.float64)
     near = _Nearness(tolerance, tolerance * _least_makespan_s(capacity, paths, left, start))
-    grouped = _grouped(start, near.window_s)
+    grouped = _grouped(start, STARTS_OF_TOLERANCE * near.window_s)
     shift, start = start - grouped, grouped
     finish = np.where(left > 0, np.inf, start)
     now = float(start.min(initial=np.inf)) if flows else 0.0
+    paths = around(capacity, paths, np.isinf(finish), reroute)
     for change in [*sorted(changes, key=lambda c: c.at_s), None]:
         until = np.inf if change is None else change.at_s
         open_ = np.flatnonzero(np.isinf(finish))
