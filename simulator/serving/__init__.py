@@ -1,1 +1,0 @@
-"""Pure state machines of a serving system."""

@@ -1,1 +1,0 @@
-"""Arrivals, lengths and expert routing skew."""
