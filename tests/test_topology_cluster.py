@@ -2,15 +2,17 @@
 
 import math
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from topology_cases import clusters
+from topology_cases import check_route, clusters
 
 from simulator.errors import TopologyError
 from simulator.scenario.topology_file import load_topology, read_topology
 from simulator.topology.cluster import Cluster, build_cluster
+from simulator.topology.routes import route
 from simulator.topology.spec import (
     LINK_KINDS,
     VERTEX_KINDS,
@@ -122,7 +124,9 @@ def graph(vertices: str = "a b", **changes: object) -> ClusterSpec:
         (graph(kind="string"), "no kind of link"),
         (graph("a b b"), "names two vertices"),
         (graph("a b c"), "cannot be reached"),
-        (graph(duplex=False), "cannot be reached"),
+        (graph(duplex=False), "b: cannot reach a; make its links duplex"),
+        (graph(source="b", destination="a", duplex=False), "b: cannot be reached from a"),
+        (ClusterSpec("g", Graph((VertexSpec("a", "gpu", "H100", node=1),), ())), "without gaps"),
         (ClusterSpec("g", Graph((), ())), "at least one GPU"),
         (ClusterSpec("g", Graph((VertexSpec("a", "gpu", "H1000"),), ())), "no accelerator"),
         (
@@ -190,3 +194,32 @@ def test_every_node_has_its_share(name: str, nodes: int) -> None:
     for kind in ("gpu", "nvswitch", "pcie_switch", "cpu", "nic"):
         index = VERTEX_KINDS.index(kind)  # type: ignore[arg-type]
         assert (many.vertex_kind == index).sum() == nodes * (one.vertex_kind == index).sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_connected_graph_is_routed_and_any_torn_one_refused(data: st.DataObject) -> None:
+    """Random graphs of GPUs over several nodes: build_cluster accepts exactly the strongly connected ones."""
+    size = data.draw(st.integers(2, 7))
+    names = [f"g{i}" for i in range(size)]
+    pairs = [(a, b) for a in range(size) for b in range(a + 1, size)]
+    edges = data.draw(st.lists(st.sampled_from(pairs), unique=True, min_size=1))
+    duplex = data.draw(st.lists(st.booleans(), min_size=len(edges), max_size=len(edges)))
+    links = tuple(
+        LinkSpec(names[a], names[b], "network", 1e9 * (1 + a + 7 * b), 1e-6, both)
+        for (a, b), both in zip(edges, duplex, strict=True)
+    )
+    spec = ClusterSpec("any", Graph(tuple(VertexSpec(n, "gpu", "A100", node=i) for i, n in enumerate(names)), links))
+    truth = nx.DiGraph()
+    truth.add_nodes_from(range(size))
+    truth.add_edges_from(edges)
+    truth.add_edges_from((b, a) for (a, b), both in zip(edges, duplex, strict=True) if both)
+    if not nx.is_strongly_connected(truth):
+        with pytest.raises(TopologyError, match="reach"):
+            build_cluster(spec)
+        return
+    cluster = build_cluster(spec)
+    for a in range(size):
+        for b in range(size):
+            check_route(cluster, a, b, route(cluster, a, b))
+            assert len(route(cluster, a, b)) == nx.shortest_path_length(truth, a, b)

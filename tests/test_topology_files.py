@@ -88,7 +88,7 @@ def test_clusters_survive_the_file(tmp_path_factory: pytest.TempPathFactory, clu
         ("gpus: 8", "gpus: many", TopologyError, ["gpus", "many"]),
         ("gpus: 8", "gpus: 7", TopologyError, ["node.pcie.sockets", "does not divide"]),
         ("gpu: H100-SXM", "gpu: H1000-SXM", TopologyError, ["H1000", "did you mean"]),
-        ("chips: 4", "chipz: 4", TopologyError, ["node.scale_up", "chipz", "unknown key"]),
+        ("chips: 4", "chipz: 4", TopologyError, ["node.scale_up", "chipz", "unknown key", "did you mean chips"]),
         ("kind: nvswitch", "kind: token_ring", TopologyError, ["node.scale_up", "token_ring"]),
         ("kind: infiniband", "kind: arcnet", TopologyError, ["fabric.kind", "arcnet"]),
         ("oversubscription: 1.0", "oversubscription: 0", TopologyError, ["oversubscription", "0"]),
@@ -126,6 +126,7 @@ def test_errors_name_the_line() -> None:
     [
         ("- a\n- b\n", "is a mapping"),
         ("", "is a mapping"),
+        ("name: \x00\n", "is not YAML"),
         ("name: x\n", "either `node` or `graph`"),
         ("name: x\nname: y\n", "duplicate"),
         ("name: x\ngraph: {vertices: [{name: a, kind: toaster}], links: []}\n", "toaster"),

@@ -1,12 +1,13 @@
 """Topology files: found by name or path, read with line numbers, written back."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from simulator.errors import ShardsimError, TopologyError, UnitError
 from simulator.scenario.topology_schema import TopologyFile
@@ -64,6 +65,8 @@ def parse_topology(text: str, file: str = "topology") -> ClusterSpec:
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise TopologyError(given=str(error.problem), rule="is not YAML", where=f"{file}{line}") from None
+    except YAMLError as error:
+        raise TopologyError(given=str(error).splitlines()[0], rule="is not YAML", where=file) from None
     if not isinstance(document, CommentedMap):
         raise TopologyError(given=type(document).__name__, rule="a topology file is a mapping", where=file)
     try:
@@ -109,12 +112,21 @@ def _told(error: ValidationError, document: CommentedMap, file: str) -> Shardsim
     kind = UnitError if unit else TopologyError
     way_out = ""
     if first["type"] == "extra_forbidden":
-        rule, way_out = "unknown key", "`shardsim schema --topology` lists the keys"
+        rule, way_out = "unknown key", _nearest_key(str(first["loc"][-1]))
     given = "" if unit or isinstance(first["input"], dict | list) else repr(first["input"])
     more = len(error.errors()) - 1
     if more:
         rule += f" (and {more} more)"
     return kind(given=given, rule=rule, way_out=way_out, where=f"{file}:{line}: {names}")
+
+
+def _nearest_key(name: str) -> str:
+    """A way out for a key that is not known."""
+    schema = TopologyFile.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    keys = sorted({key for model in models for key in model.get("properties", ())})
+    near = get_close_matches(name, keys, n=1)
+    return f"did you mean {near[0]}?" if near else f"keys of topology files are {', '.join(keys)}"
 
 
 def _place(document: CommentedMap, location: tuple[int | str, ...]) -> tuple[int, str]:

@@ -101,6 +101,11 @@ def _check_vertices(vertices: list[VertexSpec], where: str) -> None:
         raise TopologyError(
             given=repr(twice[0]), rule="names two vertices", way_out="give each its own name", where=where
         )
+    nodes = {vertex.node for vertex in vertices if vertex.kind == "gpu"}
+    if nodes != set(range(len(nodes))):
+        raise TopologyError(
+            given=f"nodes {sorted(nodes)}", rule="nodes of GPUs are numbered 0, 1, 2 ... without gaps", where=where
+        )
     for vertex in vertices:
         if vertex.kind not in VERTEX_KINDS:
             raise TopologyError(
@@ -152,13 +157,15 @@ def _check_unique_links(directed: list[tuple[int, int, LinkSpec]], vertices: lis
 
 
 def _check_connected(block: Block, where: str) -> None:
-    for source in {0, block.gpus - 1}:
-        tree = block.tree(source)
-        for gpu in range(block.gpus):
-            if gpu != source and not tree.reaches(gpu):
-                raise TopologyError(
-                    given=f"{block.vertices[gpu].name}",
-                    rule=f"cannot be reached from {block.vertices[source].name}",
-                    way_out="add the link that joins them",
-                    where=where,
-                )
+    """Every GPU is reached from the first, and reaches it: then each reaches each."""
+    wiring = block.wiring
+    reverse = path_tree(Wiring(wiring.destination, wiring.source, wiring.kind, wiring.vertex_kind), 0)
+    first = block.vertices[0].name
+    for gpu in range(1, block.gpus):
+        name = block.vertices[gpu].name
+        if not block.tree(0).reaches(gpu):
+            raise TopologyError(
+                given=name, rule=f"cannot be reached from {first}", way_out="add the link that joins them", where=where
+            )
+        if not reverse.reaches(gpu):
+            raise TopologyError(given=name, rule=f"cannot reach {first}", way_out="make its links duplex", where=where)

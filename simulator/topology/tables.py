@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.errors import TopologyError
 from simulator.topology.block import Block, Ints
 from simulator.topology.paths import PathTree, Wiring, path_tree
 from simulator.topology.spec import LINK_KINDS, VERTEX_KINDS
@@ -97,6 +98,10 @@ def _back(block: Block, path: Sequence[int]) -> tuple[int, ...]:
         (s, t): link for link, (s, t) in enumerate(zip(block.source.tolist(), block.destination.tolist(), strict=True))
     }
     ends = [(int(block.destination[link]), int(block.source[link])) for link in reversed(path)]
+    one_way = next((pair for pair in ends if pair not in by_ends), None)
+    if one_way is not None:
+        a, b = (block.vertices[end].name for end in one_way)
+        raise TopologyError(given=f"{b} -> {a}", rule="links of NICs go both ways", way_out="make the link duplex")
     return tuple(by_ends[pair] for pair in ends)
 
 
