@@ -92,6 +92,8 @@ class Fabric:
             over = (ends <= first) | (self._left <= NOTHING_LEFT * self._size)
             done.extend((first, int(flow)) for flow in self._ids[over])
             self._keep(~over)
+            if first >= to_s:
+                break
         self._pass(to_s)
         return done
 

@@ -113,16 +113,11 @@ class _Filling:
 
     def local_pass(self, table: Table, caps: Floats) -> tuple[Bools, Floats]:
         """Which of these flows are final, and the level of each."""
-        level = caps.copy()
-        for row in table:
-            np.minimum(level, self.share[row], out=level)
+        shares = self.share[table]
+        level = np.minimum(caps, shares.min(axis=0, initial=np.inf))
         held = np.zeros(self.links + 1, dtype=np.bool_)
-        above = level * self.width
-        for row in table:
-            held[row[above < self.share[row]]] = True
-        ready = caps <= level
-        for row in table:
-            ready |= ~held[row]
+        held[table[level * self.width < shares]] = True
+        ready: Bools = (caps <= level) | ~held[table].all(axis=0)
         return ready, level
 
     def settle(self, flows: Ints, table: Table, weights: Floats | None, rates: Floats) -> None:
@@ -169,8 +164,7 @@ class _Filling:
     def _settle_few(self, over: Crossings, flows: Ints, level: Floats) -> None:
         table = over.table[:, flows]
         weights = None if over.weights is None else over.weights[:, flows]
-        for row in table:
-            np.minimum(level, self.share[row], out=level)
+        level = np.minimum(level, self.share[table].min(axis=0, initial=np.inf))
         if table.size > self.links:
             self.settle(flows, table, weights, level)
             return
@@ -195,8 +189,9 @@ class _Filling:
 
     def _sums(self, table: Table, weights: Floats | None, rates: Floats | None) -> Floats:
         """Sum over the flows on each link of weight x rate."""
-        total = np.zeros(self.links + 1)
-        for place, row in enumerate(table):
-            weight = rates if weights is None else weights[place] if rates is None else weights[place] * rates
-            total += np.bincount(row, weights=weight, minlength=self.links + 1)
+        if weights is not None:
+            each = weights if rates is None else weights * rates
+        else:
+            each = np.broadcast_to(1.0 if rates is None else rates, table.shape)
+        total: Floats = np.bincount(table.ravel(), weights=each.ravel(), minlength=self.links + 1)
         return total
