@@ -210,8 +210,6 @@ class Architecture:
     notes: tuple[str, ...] = ()
     numbers_refused: str = ""
     """Why the numbers of this model are not built; empty: they are."""
-    time_refused: str = ""
-    """Why a step of this model is not priced either (sizes and memory are); empty: it is."""
 
     def __hash__(self) -> int:
         """Cheap on purpose: caches keyed by an architecture would else hash a hundred layers on every call."""

@@ -78,7 +78,7 @@ def _heads_output(a: GroupedQueryAttention, hidden: Axis) -> Iterator[Parameter]
     if a.output_lora_rank is None:
         yield from _linear("self_attn.o_proj", hidden, Axis("heads", a.heads, a.v_head_dim), "attention", a.output_bias)
         return
-    ranks = Axis("output_groups", a.output_groups, a.output_lora_rank)
+    ranks = Axis("heads", a.output_groups, a.output_lora_rank)  # groups of heads are cut as heads are
     group = Axis("group_features", a.heads * a.v_head_dim // a.output_groups)
     yield from _linear("self_attn.o_a_proj", ranks, group, "attention")
     yield from _linear("self_attn.o_b_proj", hidden, ranks, "attention", a.output_bias)

@@ -20,7 +20,6 @@ class Body:
     tie_default: bool = False
     learned_positions: int = 0
     numbers_refused: str = ""
-    time_refused: str = ""
     notes: tuple[str, ...] = field(default=())
 
 
@@ -87,7 +86,6 @@ def architecture(config: ConfigReader, family: str, name: str, source: str, body
         source=source,
         notes=body.notes,
         numbers_refused=refused,
-        time_refused=body.time_refused,
     )
 
 

@@ -1,4 +1,4 @@
-"""DeepSeek-V4: one shared key-value head, a window of latest tokens and compressed entries before it. Sizes only.
+"""DeepSeek-V4: one shared key-value head, a window of latest tokens and compressed entries before it. Priced only.
 
 Source: transformers' modeling_deepseek_v4.py (2026) and the config.json of V4-Flash and V4-Pro. Layers are of
 three kinds: window only (compress ratio 0); CSA, ratio 4, entries chosen by an indexer; HCA, ratio 128, all read.
@@ -51,7 +51,7 @@ def _attention(config: ConfigReader, plain: GroupedQueryAttention, ratio: int) -
 
 
 def deepseek_v4(config: ConfigReader) -> Body:
-    """V4-Flash and V4-Pro: parameters, weights and cache; neither numbers nor time."""
+    """V4-Flash and V4-Pro; hash-routed layers are taken as routed ones."""
     layers = layer_count(config)
     ratios = config.integers("compress_ratios", _listed(config, layers))[:layers]
     width = config.integer("moe_intermediate_size")
@@ -67,13 +67,14 @@ def deepseek_v4(config: ConfigReader) -> Body:
     )
     moe = checked_experts(config, moe, "n_routed_experts")
     plain = _window_only(config)
-    refused = "compressed attention, hyper-connections and hash-routed layers are not built"
     return Body(
         layers=tuple(Layer(_attention(config, plain, ratio), moe) for ratio in ratios),
         norm_eps=config.number("rms_norm_eps", 1e-6),
-        numbers_refused=refused,
-        time_refused=refused,
-        notes=(*mtp_note(config, "num_nextn_predict_layers"), "hyper-connection weights (below 0.3 %) are not counted"),
+        numbers_refused="compressed attention, hyper-connections and hash-routed layers are priced, not computed",
+        notes=(
+            *mtp_note(config, "num_nextn_predict_layers"),
+            "hyper-connections (below 0.3 % of weights) are left out",
+        ),
     )
 
 
