@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.errors import TopologyError
-from simulator.network.fair import Crossings, crossings, fill, max_min_rates
+from simulator.network.crossings import Crossings, crossings
+from simulator.network.fair import fill, max_min_rates
 from simulator.network.fold import fold
 from simulator.network.implied import without_implied
 from simulator.network.incidence import Floats, Paths, joined, padded, paths_of

@@ -10,58 +10,15 @@ and flows. Two ways to walk it, which give the same rates:
   local bottleneck but the global one, and there each level costs only as much as the flows that it settles.
 """
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
+from simulator.network.crossings import Crossings, crossings
 from simulator.network.incidence import Bools, Floats, Ints, Paths, Table, check_links, padded
 
 EPSILON = 1e-12
 """Relative; shares that differ by less are taken as equal (rounding of float64 sums)."""
 PRODUCTIVE = 0.1
 """A local pass that settles less than this part of the flows is the last one; the rest goes level by level."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Crossings:
-    """The incidence both ways: links by flow, flows by link.
-
-    `table[place, flow]` is a link, or `links` for padding; `weights` likewise is how many flows like this one cross
-    that link, where flows stand for many (None: one each). `flow_of[start[l]:start[l + 1]]` are the flows of link l.
-    """
-
-    links: int
-    table: Table
-    weights: Floats | None
-    flow_of: Ints
-    start: Ints
-
-    @property
-    def flows(self) -> int:
-        """Number of flows."""
-        return int(self.table.shape[1])
-
-    def keep(self, alive: Bools) -> "Crossings":
-        """Without the flows that are not `alive`; the others are renumbered in order."""
-        number = np.cumsum(alive) - 1
-        stays = alive[self.flow_of]
-        kept = np.concatenate([[0], np.cumsum(stays)])
-        weights = None if self.weights is None else self.weights[:, alive]
-        return replace(
-            self,
-            table=self.table[:, alive],
-            weights=weights,
-            flow_of=number[self.flow_of[stays]],
-            start=kept[self.start],
-        )
-
-
-def crossings(links: int, table: Table, weights: Floats | None = None) -> Crossings:
-    """Index a padded table by link."""
-    flat = table.ravel()
-    order = np.argsort(flat, kind="stable")
-    start = np.searchsorted(flat[order], np.arange(links + 1))
-    return Crossings(links, table, weights, order[: start[-1]] % max(table.shape[1], 1), start)
 
 
 def max_min_rates(capacity_bytes_per_s: Floats, paths: Paths, caps_bytes_per_s: Floats | None = None) -> Floats:
@@ -193,5 +150,5 @@ class _Filling:
             each = weights if rates is None else weights * rates
         else:
             each = np.broadcast_to(1.0 if rates is None else rates, table.shape)
-        total: Floats = np.bincount(table.ravel(), weights=each.ravel(), minlength=self.links + 1)
-        return total
+        sums = np.bincount(table.ravel(), weights=each.ravel(), minlength=self.links + 1)
+        return np.asarray(sums, dtype=np.float64)

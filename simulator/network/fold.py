@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.network.fair import Crossings, crossings
+from simulator.network.crossings import Crossings, crossings
 from simulator.network.incidence import Floats, Ints, Table, distinct
 
 Colours = NDArray[np.uint64]
