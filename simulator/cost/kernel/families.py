@@ -1,75 +1,149 @@
-"""Arrays of ops of one family -> times: the vectorised twins of the scalar functions, for step-time tables."""
+"""Arrays of ops of one family -> times: the vectorised twins of the scalar functions, for step-time tables.
+
+Each function checks sizes, finds the fitted parameters of the device's generation, evaluates the family's model and
+keeps it above the roofline. Zero work is 0 s. Errors: KernelError for sizes and formats that no kernel can have.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simulator.cost.kernel.formats import canonical
-from simulator.cost.kernel.roofline import Timed, roofline_times
+from simulator.cost.kernel import choose
+from simulator.cost.kernel.decode import decode_s
+from simulator.cost.kernel.formats import FORMATS, canonical
+from simulator.cost.kernel.gemm import gemm_s
+from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, experts_s, grouped_s
+from simulator.cost.kernel.latent import latent_decode_s, latent_prefill_s
+from simulator.cost.kernel.parameters import Fit, fitted
+from simulator.cost.kernel.prefill import prefill_s
+from simulator.cost.kernel.prompts import Prompts
+from simulator.cost.kernel.roofline import LAUNCH_S, Timed, roofline_times
+from simulator.cost.kernel.silicon import silicon
 from simulator.cost.kernel.sizes import Array, sizes
-from simulator.cost.kernel.work import KV_BYTES, Work, causal_pairs, gemm_work, grouped_work, seen_keys
-from simulator.errors import KernelError
+from simulator.cost.kernel.work import (
+    Work,
+    bound_s,
+    compute_s,
+    gemm_work,
+    grouped_work,
+    kv_bytes,
+    latent_decode_work,
+    memory_s,
+    prefill_work,
+)
+from simulator.cost.price import Provenance
 from simulator.hardware.device import Device
 
-
-def _kv_bytes(kv_dtype: str) -> float:
-    name = {"bfloat16": "bf16", "float16": "fp16"}.get(kv_dtype, kv_dtype)
-    if name not in KV_BYTES:
-        raise KernelError(
-            given=repr(kv_dtype),
-            rule="the KV cache's format must be known",
-            way_out=f"use one of {', '.join(KV_BYTES)}",
-        )
-    return KV_BYTES[name]
+QUANTISED = frozenset({"fp8", "fp8_block", "nvfp4", "int8", "mxfp4_mxfp8"})
+"""Formats whose GEMM first quantises its bf16 input; the measured times hold that."""
 
 
-def bmm_timed(device: Device, batch: ArrayLike, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str) -> Timed:
+def _timed(device: Device, work: Work, seconds: Array, fit: Fit) -> Timed:
+    """Never below the datasheet's bound, nothing where there is nothing to do."""
+    times = np.where(work.moved_bytes > 0, np.maximum(seconds, bound_s(device, work)), 0.0)
+    provenance: Provenance = "roofline" if fit.borrowed else "fitted"
+    return Timed(times, compute_s(device, work), memory_s(device, work), provenance, fit.error)
+
+
+def tile_of(kind: str) -> float:
+    """Query rows of a tile: Triton's extend kernel takes 64 at wide heads, the others 128."""
+    return 64.0 if kind == "triton" else 128.0
+
+
+def skips_outside(kind: str) -> bool:
+    """Whether the kernel skips key tiles outside a sliding window (Triton's extend kernel masks but visits them)."""
+    return kind != "triton"
+
+
+def cached_bytes(device: Device, kv_dtype: str) -> float:
+    """Bytes a kernel reads per cached element: without fp8 units the measured kernels kept bf16."""
+    return kv_bytes(kv_dtype) if device.peak_flops_per_s.get("fp8") else max(2.0, kv_bytes(kv_dtype))
+
+
+def latent_unit(device: Device, kv_dtype: str) -> str:
+    """The units absorbed MLA and fp8 attention multiply on."""
+    return "fp8" if kv_dtype == "fp8" and device.peak_flops_per_s.get("fp8") else "bf16"
+
+
+def bmm_timed(
+    device: Device, batch: ArrayLike, m: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str, backend: str = ""
+) -> Timed:
     """`batch` equal products [m, k] x [k, n]."""
+    form = canonical(dtype)
     b, rows, columns, inner = sizes("gemm", {"batch": batch, "m": m, "n": n, "k": k})
-    return roofline_times(device, gemm_work(b, rows, columns, inner, canonical(dtype)))
+    work = gemm_work(b, rows, columns, inner, form)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    fit = fitted("gemm", choose.gemm_key(device.generation, form, backend))
+    operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
+    quantises = np.asarray(float(form in QUANTISED))
+    seconds = gemm_s(silicon(device, form), (b, rows, columns, inner), operand, quantises, fit.parameters)
+    return _timed(device, work, seconds, fit)
 
 
-def grouped_timed(device: Device, rows: ArrayLike, active: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str) -> Timed:
-    """`rows` tokens over `active` experts' [k, n] weights."""
-    r, a, columns, inner = sizes("grouped_gemm", {"rows": rows, "active": active, "n": n, "k": k})
-    return roofline_times(device, grouped_work(r, a, columns, inner, canonical(dtype)))
+def grouped_timed(device: Device, rows: ExpertRows, n: ArrayLike, k: ArrayLike, dtype: str, variant: str = "") -> Timed:
+    """One grouped GEMM of `rows` over the experts' [k, n] weights, launch included."""
+    form = canonical(dtype)
+    r, active, tiles, columns, inner = sizes(
+        "grouped_gemm", {"rows": rows.rows, "active": rows.active, "tiles": rows.row_tiles, "n": n, "k": k}
+    )
+    work = grouped_work(r, active, columns, inner, form)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    fit = fitted("experts", choose.experts_key(device.generation, form, variant))
+    operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
+    seconds = LAUNCH_S + grouped_s(
+        silicon(device, form), ExpertRows(r, active, tiles), columns, inner, operand, fit.parameters
+    )
+    return _timed(device, work, seconds, fit)
+
+
+def experts_timed(device: Device, rows: ExpertRows, block: ExpertBlock, dtype: str, variant: str = "") -> Timed:
+    """A whole expert block: route, permute, gate and up, activation, down, un-permute."""
+    form = canonical(dtype)
+    wide = block.inter * block.gate_and_up
+    up = grouped_work(rows.rows, rows.active, wide, block.hidden, form)
+    down = grouped_work(rows.rows, rows.active, block.hidden, block.inter, form)
+    work = Work(up.flops + down.flops, up.moved_bytes + down.moved_bytes, form)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    fit = fitted("experts", choose.experts_key(device.generation, form, variant))
+    operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
+    return _timed(device, work, experts_s(silicon(device, form), rows, block, operand, fit.parameters), fit)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionKind:
+    """Widths and formats that all sequences of a launch share."""
+
+    head_dim: int
+    v_head_dim: int
+    kv_dtype: str
+    window: int | None = None
+    q_dtype: str = "bf16"
+    backend: str = ""
 
 
 def prefill_timed(
-    device: Device,
-    sequences: ArrayLike,
-    new: ArrayLike,
-    past: ArrayLike,
-    heads: ArrayLike,
-    kv_heads: ArrayLike,
-    head_dim: int,
-    v_head_dim: int,
-    kv_dtype: str,
-    window: int | None = None,
+    device: Device, prompts: Prompts, heads: ArrayLike, kv_heads: ArrayLike, kind: AttentionKind
 ) -> Timed:
-    """`sequences` equal sequences of `new` tokens after `past` cached ones, causal."""
-    s, n, p, h, g = sizes(
-        "attention_prefill", {"sequences": sequences, "new": new, "past": past, "heads": heads, "kv_heads": kv_heads}
+    """Causal attention of a batch; `prompts` has a trailing axis of sequences that is summed over."""
+    q, g = sizes("attention_prefill", {"heads": heads, "kv_heads": kv_heads})
+    computes = kind.kv_dtype if kind.backend == "trtllm" else kind.q_dtype
+    unit = latent_unit(device, computes)
+    # The bound grants the fastest units the formats allow.
+    work = prefill_work(prompts, q, g, kind.head_dim, kind.v_head_dim, kind.kv_dtype, kind.window, unit)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    name = choose.attention_kind(device.generation, kind.backend, kind.head_dim)
+    fit = fitted("prefill", choose.prefill_key(device.generation, name, kind.q_dtype, kind.kv_dtype, kind.backend))
+    window = np.asarray(np.inf if kind.window is None or not skips_outside(name) else float(kind.window))
+    width = np.asarray(0.5 * (kind.head_dim + kind.v_head_dim))
+    tile = np.asarray(tile_of(name))
+    return _timed(
+        device, work, prefill_s(silicon(device, unit), prompts, (q, g), width, tile, window, fit.parameters), fit
     )
-    return prefill_totals(
-        device, s * causal_pairs(n, p, window), s * n, s * seen_keys(n, p, window), h, g, head_dim, v_head_dim, kv_dtype
-    )
-
-
-def prefill_totals(
-    device: Device,
-    pairs: Array,
-    new: Array,
-    keys: Array,
-    heads: Array,
-    kv_heads: Array,
-    head_dim: int,
-    v_head_dim: int,
-    kv_dtype: str,
-) -> Timed:
-    """Prefill from the totals over a batch: query-key pairs, new tokens, keys read."""
-    width = float(head_dim + v_head_dim)
-    moved = new * heads * width * 2.0 + keys * kv_heads * width * _kv_bytes(kv_dtype)
-    return roofline_times(device, Work(2.0 * pairs * heads * width, moved, "bf16"))
 
 
 def decode_timed(
@@ -78,53 +152,74 @@ def decode_timed(
     kv_tokens: ArrayLike,
     heads: ArrayLike,
     kv_heads: ArrayLike,
-    head_dim: int,
-    v_head_dim: int,
-    kv_dtype: str,
-    window: int | None = None,
+    kind: AttentionKind,
 ) -> Timed:
     """One new token for each of `sequences`, with `kv_tokens` keys over all of them."""
-    s, t, h, g = sizes(
+    s, t, q, g = sizes(
         "attention_decode", {"sequences": sequences, "kv_tokens": kv_tokens, "heads": heads, "kv_heads": kv_heads}
     )
-    keys = t if window is None else np.minimum(t, s * float(window))
-    width = float(head_dim + v_head_dim)
-    moved = s * h * width * 2.0 + keys * g * width * _kv_bytes(kv_dtype)
-    return roofline_times(device, Work(2.0 * keys * h * width, moved, "bf16"))
+    keys = np.divide(t, s, out=np.zeros_like(s + t), where=s > 0)
+    if kind.window is not None:
+        keys = np.minimum(keys, float(kind.window))
+    width = float(kind.head_dim + kind.v_head_dim)
+    cached = kv_bytes(kind.kv_dtype)
+    moved = s * q * width * 2.0 + s * keys * g * width * cached
+    work = Work(2.0 * s * keys * q * width, moved, latent_unit(device, kind.kv_dtype))
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    name = choose.attention_kind(device.generation, kind.backend, kind.head_dim)
+    fit = fitted("decode", choose.decode_key(device.generation, name, kind.kv_dtype, kind.backend))
+    facts = silicon(device, "bf16")
+    seconds = decode_s(facts, s, keys, (q, g), np.asarray(0.5 * width), np.asarray(cached), fit.parameters)
+    return _timed(device, work, seconds, fit)
 
 
-def mla_decode_timed(
+def latent_prefill_timed(
+    device: Device,
+    prompts: Prompts,
+    heads: ArrayLike,
+    widths: tuple[int, int, int, int],
+    kv_dtype: str,
+    backend: str = "",
+) -> Timed:
+    """Expanded MLA; `widths` is (latent, rope, nope, value)."""
+    latent, rope, nope, value = widths
+    (q,) = sizes("mla_prefill", {"heads": heads})
+    unit = latent_unit(device, kv_dtype)
+    work = prefill_work(prompts, q, q, nope + rope, value, "bf16", None, unit)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    kind = choose.latent_kind(device.generation, backend)
+    fit = fitted("latent_prefill", choose.latent_key(device.generation, kind, kv_dtype, backend))
+    spans = (float(nope + rope), float(value), float(latent + rope))
+    return _timed(device, work, latent_prefill_s(silicon(device, unit), prompts, q, spans, fit.parameters), fit)
+
+
+def latent_decode_timed(
     device: Device,
     sequences: ArrayLike,
     kv_tokens: ArrayLike,
     heads: ArrayLike,
-    kv_lora_rank: int,
-    rope_dim: int,
+    widths: tuple[int, int],
     kv_dtype: str,
+    backend: str = "",
 ) -> Timed:
-    """Absorbed MLA: every head reads the one latent of kv_lora_rank + rope_dim. DeepSeek-V2, arXiv:2405.04434, 2.1."""
-    s, t, h = sizes("mla_decode", {"sequences": sequences, "kv_tokens": kv_tokens, "heads": heads})
-    latent = float(kv_lora_rank + rope_dim)
-    moved = t * latent * _kv_bytes(kv_dtype) + s * h * (latent + kv_lora_rank) * 2.0
-    return roofline_times(device, Work(2.0 * t * h * (latent + kv_lora_rank), moved, "bf16"))
+    """Absorbed MLA: every head reads the one latent of `widths` = (latent, rope)."""
+    s, t, q = sizes("mla_decode", {"sequences": sequences, "kv_tokens": kv_tokens, "heads": heads})
+    unit = latent_unit(device, kv_dtype)
+    work = latent_decode_work(s, t, q, widths, kv_dtype, unit)
+    if not choose.lends(device.generation):
+        return roofline_times(device, work)
+    kind = choose.latent_kind(device.generation, backend)
+    fit = fitted("latent_decode", choose.latent_key(device.generation, kind, kv_dtype, backend))
+    keys = np.divide(t, s, out=np.zeros_like(s + t), where=s > 0)
+    spans = (float(widths[0]), float(widths[1]))
+    rows, cached = np.asarray(choose.latent_rows(device.generation)), np.asarray(cached_bytes(device, kv_dtype))
+    seconds = latent_decode_s(silicon(device, unit), s, keys, q, spans, cached, rows, fit.parameters)
+    return _timed(device, work, seconds, fit)
 
 
-def mla_prefill_timed(
-    device: Device,
-    sequences: ArrayLike,
-    new: ArrayLike,
-    past: ArrayLike,
-    heads: ArrayLike,
-    rope_dim: int,
-    nope_dim: int,
-    v_dim: int,
-    kv_dtype: str,
-) -> Timed:
-    """Expanded MLA: keys of nope + rope, values of v for every head (the up-projection is its own GEMM)."""
-    return prefill_timed(device, sequences, new, past, heads, heads, nope_dim + rope_dim, v_dim, kv_dtype)
-
-
-def elementwise_timed(device: Device, read_bytes: ArrayLike, written_bytes: ArrayLike) -> Timed:
+def elementwise_timed(device: Device, read_bytes: ArrayLike, written_bytes: ArrayLike, name: str = "") -> Timed:
     """A streaming kernel: bytes in, bytes out."""
-    r, w = sizes("elementwise", {"read_bytes": read_bytes, "written_bytes": written_bytes})
+    r, w = sizes(name or "elementwise", {"read_bytes": read_bytes, "written_bytes": written_bytes})
     return roofline_times(device, Work(np.zeros_like(r), r + w, "bf16"))

@@ -9,10 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost.kernel.formats import FORMATS, peak_flops_per_s
+from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.sizes import Array
+from simulator.errors import KernelError
 from simulator.hardware.device import Device
 
-KV_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp32": 4.0, "nvfp4": 0.5 + 1.0 / 16}
+_KV_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "fp32": 4.0, "nvfp4": 0.5 + 1.0 / 16}
+
+
+def kv_bytes(kv_dtype: str) -> float:
+    """Bytes of one cached element. Raises KernelError for an unknown format."""
+    name = {"bfloat16": "bf16", "float16": "fp16", "nvfp4": "nvfp4"}.get(kv_dtype, kv_dtype)
+    if name not in _KV_BYTES:
+        raise KernelError(
+            given=repr(kv_dtype),
+            rule="the KV cache's format must be known",
+            way_out=f"use one of {', '.join(_KV_BYTES)}",
+        )
+    return _KV_BYTES[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,7 @@ def grouped_work(rows: Array, active: Array, n: Array, k: Array, dtype: str) -> 
     return Work(2.0 * rows * n * k, moved, dtype)
 
 
-def causal_pairs(new: Array, past: Array, window: int | None) -> Array:
+def causal_pairs(new: Array, past: Array, window: float | Array | None) -> Array:
     """Query-key pairs of one sequence: query i sees past + i + 1 keys, or the last `window` of them.
 
     >>> float(causal_pairs(np.array(3.0), np.array(2.0), None)), float(causal_pairs(np.array(3.0), np.array(2.0), 4))
@@ -65,10 +79,40 @@ def causal_pairs(new: Array, past: Array, window: int | None) -> Array:
         return full
     # Queries that see fewer than `window` keys: past + i + 1 < window; they save nothing.
     short = np.clip(window - past, 0.0, new)
-    return short * past + short * (short + 1.0) / 2.0 + (new - short) * float(window)
+    long = np.where(new > short, (new - short) * np.minimum(window, past + new), 0.0)
+    return short * past + short * (short + 1.0) / 2.0 + long
 
 
 def seen_keys(new: Array, past: Array, window: int | None) -> Array:
     """Distinct keys of one sequence that any of its new queries sees."""
     keys = new + past
     return keys if window is None else np.minimum(keys, new + window - 1.0)
+
+
+def prefill_work(
+    prompts: Prompts,
+    heads: Array,
+    kv_heads: Array,
+    head_dim: int,
+    v_head_dim: int,
+    kv_dtype: str,
+    window: int | None,
+    unit: str,
+) -> Work:
+    """Scores and weighted sums of every visible pair; queries, results and visible keys and values moved once."""
+    width = float(head_dim + v_head_dim)
+    pairs = (prompts.count * causal_pairs(prompts.new, prompts.past, window)).sum(-1)
+    new = (prompts.count * prompts.new).sum(-1)
+    keys = (prompts.count * seen_keys(prompts.new, prompts.past, window)).sum(-1)
+    # A cache that this step writes is read in bf16 by some kernels: the lower bound takes the cache's own format.
+    moved = new * heads * width * 2.0 + keys * kv_heads * width * kv_bytes(kv_dtype)
+    return Work(2.0 * pairs * heads * width, np.where(new > 0, moved, 0.0), unit)
+
+
+def latent_decode_work(
+    sequences: Array, kv_tokens: Array, heads: Array, widths: tuple[int, int], kv_dtype: str, unit: str
+) -> Work:
+    """Absorbed MLA: scores over latent + rope, sums over latent, one latent read for all heads."""
+    latent, rope = widths
+    moved = kv_tokens * (latent + rope) * kv_bytes(kv_dtype) + sequences * heads * (2.0 * latent + rope) * 2.0
+    return Work(2.0 * kv_tokens * heads * (2.0 * latent + rope), moved, unit)

@@ -1,0 +1,150 @@
+"""Prices of single ops, memoised: what the program's time reading asks for."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from simulator.cost.kernel import families
+from simulator.cost.kernel.families import AttentionKind
+from simulator.cost.kernel.grouped import ExpertBlock, expert_rows
+from simulator.cost.kernel.prompts import Prompts
+from simulator.cost.kernel.roofline import Timed
+from simulator.cost.kernel.sizes import sizes
+from simulator.cost.price import Bound, Price
+from simulator.hardware.device import Device
+
+Sequences = tuple[tuple[int, int], ...]
+"""(new tokens, past tokens) of each sequence of a batch."""
+_CACHE = 65536
+
+
+def _price(timed: Timed) -> Price:
+    time_s, compute_s, memory_s = float(timed.time_s), float(timed.compute_s), float(timed.memory_s)
+    slower = max(compute_s, memory_s)
+    # Where the launch and other fixed times are over half of it, neither side of the roofline binds.
+    bound: Bound = "latency" if slower < 0.5 * time_s else "compute" if compute_s >= memory_s else "memory"
+    return Price(time_s, timed.provenance, timed.error, bound)
+
+
+def _prompts(op: str, sequences: Sequences) -> Prompts:
+    new, past = np.array(sequences, dtype=np.float64).reshape(-1, 2).T
+    new, past = sizes(op, {"new": new, "past": past})
+    return Prompts(np.ones_like(new), new, past)
+
+
+@lru_cache(maxsize=_CACHE)
+def gemm(device: Device, m: int, n: int, k: int, dtype: str, backend: str = "") -> Price:
+    """[m, k] x [k, n]; `dtype` is the weights' format (activations bf16 where weight-only)."""
+    return _price(families.bmm_timed(device, 1, m, n, k, dtype, backend))
+
+
+@lru_cache(maxsize=_CACHE)
+def bmm(device: Device, batch: int, m: int, n: int, k: int, dtype: str, backend: str = "") -> Price:
+    """`batch` equal products [m, k] x [k, n]."""
+    return _price(families.bmm_timed(device, batch, m, n, k, dtype, backend))
+
+
+@lru_cache(maxsize=_CACHE)
+def attention_prefill(
+    device: Device,
+    sequences: Sequences,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    v_head_dim: int,
+    kv_dtype: str,
+    window: int | None = None,
+    backend: str = "",
+) -> Price:
+    """Causal attention of a batch of (new, past) sequences in one launch."""
+    kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
+    return _price(families.prefill_timed(device, _prompts("attention_prefill", sequences), heads, kv_heads, kind))
+
+
+@lru_cache(maxsize=_CACHE)
+def attention_decode(
+    device: Device,
+    sequences: int,
+    kv_tokens: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    v_head_dim: int,
+    kv_dtype: str,
+    window: int | None = None,
+    backend: str = "",
+) -> Price:
+    """One new token of each sequence; `kv_tokens` is the sum of their KV lengths."""
+    kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
+    return _price(families.decode_timed(device, sequences, kv_tokens, heads, kv_heads, kind))
+
+
+@lru_cache(maxsize=_CACHE)
+def mla_prefill(
+    device: Device,
+    sequences: Sequences,
+    heads: int,
+    kv_lora_rank: int,
+    rope_dim: int,
+    nope_dim: int,
+    v_dim: int,
+    kv_dtype: str,
+    backend: str = "",
+) -> Price:
+    """Expanded (non-absorbed) MLA attention; the up-projection of keys and values is a GEMM of its own."""
+    widths = (kv_lora_rank, rope_dim, nope_dim, v_dim)
+    prompts = _prompts("mla_prefill", sequences)
+    return _price(families.latent_prefill_timed(device, prompts, heads, widths, kv_dtype, backend))
+
+
+@lru_cache(maxsize=_CACHE)
+def mla_decode(
+    device: Device,
+    sequences: int,
+    kv_tokens: int,
+    heads: int,
+    kv_lora_rank: int,
+    rope_dim: int,
+    kv_dtype: str,
+    backend: str = "",
+) -> Price:
+    """Absorbed MLA decode; the absorption's batched GEMMs are separate `bmm`s."""
+    widths = (kv_lora_rank, rope_dim)
+    return _price(families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, backend))
+
+
+@lru_cache(maxsize=_CACHE)
+def grouped_gemm(device: Device, rows: tuple[int, ...], n: int, k: int, dtype: str, variant: str = "") -> Price:
+    """One launch over local experts; `rows` is the tokens of each."""
+    (loads,) = sizes("grouped_gemm", {"rows": np.array(rows or (0,))})
+    return _price(families.grouped_timed(device, expert_rows(loads[None, :]), n, k, dtype, variant))
+
+
+@lru_cache(maxsize=_CACHE)
+def moe_ffn(
+    device: Device,
+    rows: tuple[int, ...],
+    hidden: int,
+    inter: int,
+    dtype: str,
+    gated: bool = True,
+    tokens: int | None = None,
+    top_k: int = 1,
+    variant: str = "",
+) -> Price:
+    """An expert block on one rank: permute, gate and up, activation, down, un-permute and sum, as engines fuse it.
+
+    `rows` is the tokens of each local expert; `tokens` the distinct tokens on the rank (None: every row is one, as
+    after a dispatch that sends a copy per expert) of `top_k` choices each.
+    """
+    (loads,) = sizes("moe_ffn", {"rows": np.array(rows or (0,))})
+    sent = loads.sum() if tokens is None else tokens
+    h, i, t, k = sizes("moe_ffn", {"hidden": hidden, "inter": inter, "tokens": sent, "top_k": top_k})
+    block = ExpertBlock(h, i, np.asarray(float(len(rows))), k, t, np.asarray(2.0 if gated else 1.0))
+    return _price(families.experts_timed(device, expert_rows(loads[None, :]), block, dtype, variant))
+
+
+@lru_cache(maxsize=_CACHE)
+def elementwise(device: Device, read_bytes: float, written_bytes: float, name: str = "") -> Price:
+    """A streaming kernel; `name` says which, for error messages (norm, rotary, activation, quantise, sampling ...)."""
+    return _price(families.elementwise_timed(device, read_bytes, written_bytes, name))
