@@ -88,7 +88,7 @@ def group_links(
         multicast=scale_up == "nvswitch" and device.compute_capability >= 90,
         scale_up_latency_s=SCALE_UP_LATENCY_S[scale_up],
         network=network,
-        nic_bytes_per_s=nic if nodes > 1 else 0.0,
+        nic_bytes_per_s=nic,
         network_latency_s=NETWORK_LATENCY_S[network],
         sockets=2 if scale_up == "pcie" and per_node > 4 else 1,
     )

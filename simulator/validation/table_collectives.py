@@ -74,4 +74,5 @@ def _fill(answer: pd.DataFrame, rows: pd.DataFrame) -> str:
 def _times(
     links: GroupLinks, op: str, message_bytes: "pd.Series[float]", library: str, mode: Mode, dtype: str
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return collective_times(links, op, message_bytes.to_numpy(float), library=library, mode=mode, dtype=dtype)
+    sizes = np.asarray(message_bytes, dtype=np.float64)
+    return collective_times(links, op, sizes, library=library, mode=mode, dtype=dtype)
