@@ -74,21 +74,21 @@ def double_tree(setting: Setting) -> Shape:
 def nvls_tree(setting: Setting) -> Shape:
     """In the node, everything once and a head's share once more; between nodes, trees of heads."""
     need_nodes(setting)
-    heads, count = min(len(node) for node in setting.nodes), len(setting.nodes)
-    trees = double_trees(count)[: min(heads, 2)]
+    heads, count, pieces = min(len(node) for node in setting.nodes), len(setting.nodes), setting.pipeline
+    trees = double_trees(count)[: min(pieces, 2)]
     degrees = [np.bincount([p for p in tree if p >= 0], minlength=count) + (np.array(tree) >= 0) for tree in trees]
-    total = sum(degrees[place % 2] for place in range(heads))
+    mean = sum(degree * ((pieces + 1 - k) // 2) for k, degree in enumerate(degrees)) / pieces
     depth = [depths(dict(enumerate(tree))) for tree in trees]
     height = max(max(of.values()) for of in depth)
     deepest = {place for of in depth for place, d in of.items() if d == height}
     return Shape(
-        rounds=4 + 2 * height + setting.pipeline - 1,
+        rounds=4 + 2 * height + pieces - 1,
         # A sum multicast in a node of one rank has nobody to go to.
         hops=4 if any(len(setting.nodes[place]) > 1 for place in deepest) else 3,
         network_hops=2 * height,
         port_share=1 + 1 / heads,
-        nic_share=max(int(degree.max()) for degree in degrees) / heads,
-        node_share=float(np.max(total)) / heads,
+        nic_share=float(np.max(mean)) / heads,
+        node_share=float(np.max(mean)),
     )
 
 

@@ -81,7 +81,8 @@ def _head_places(nodes: Nodes) -> int:
 def tree_all_reduce(setting: Setting) -> Plan:
     """NVLS tree: summed in each node's switch, trees between heads of the same place, multicast in each node.
 
-    Where nodes differ in size, the smallest has all its ranks as heads and the others as many.
+    Pieces take turns between the two trees of a double binary tree, so that each head is inner for half of them. Where
+    nodes differ in size, the smallest has all its ranks as heads and the others as many.
     """
     nodes, pieces = setting.nodes, setting.pipeline
     need_nodes(setting)
@@ -93,7 +94,7 @@ def tree_all_reduce(setting: Setting) -> Plan:
         switches = [setting.ranks + index for index in range(len(nodes))]
         ends = [(node, switch, node[:places], chunks) for node, switch in zip(nodes, switches, strict=True)]
         between = merged(
-            tree_rounds(rank_tree(tuple((node[place],) for node in nodes), pair[place % 2], 0), [chunks[place]])
+            tree_rounds(rank_tree(tuple((node[place],) for node in nodes), pair[p % 2], 0), [chunks[place]])
             for place in range(places)
         )
         parts.append([*merged(_reduce(*end) for end in ends), *between, *merged(_multicast(*end) for end in ends)])

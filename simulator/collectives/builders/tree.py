@@ -91,9 +91,13 @@ def tree_rounds(parents: dict[int, int], chunks: Sequence[int], *, up: bool = Tr
 
 
 def channel_trees(setting: Setting) -> list[dict[int, int]]:
-    """Two trees a channel; tree t has local rank t as the head of each node, so that trees spread over NICs."""
+    """Two trees a channel; channel k has local rank k as the head of each node.
+
+    Both trees of a channel share the head, which is inner in one and (nearly always) a leaf in the other, and channels
+    spread over NICs.
+    """
     pair = double_trees(len(setting.nodes))
-    return [rank_tree(setting.nodes, pair[t % 2], t) for t in range(2 * setting.channels)]
+    return [rank_tree(setting.nodes, tree, channel) for channel in range(setting.channels) for tree in pair]
 
 
 def all_reduce(setting: Setting) -> Plan:
