@@ -2,23 +2,43 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import ceil
 
 from simulator.collectives.build import algorithms, build
 from simulator.collectives.schedule import Nodes, Schedule
 from simulator.cost.collective import (
     StepwiseParameters,
     collective_price,
+    expert_all_to_all_price,
     selection,
     stepwise_parameters,
 )
 from simulator.cost.price import Price
-from simulator.program.ops import Collective
+from simulator.program.ops import Collective, ExpertExchange
 from simulator.topology.cluster import Cluster
 from simulator.topology.facts import group_links
 from simulator.topology.group import GroupLinks
 from simulator.topology.routes import route
 
 _AS_SCHEDULE = {"multicast": "nvls", "nvls_multicast": "nvls"}
+
+
+def _node_limit(sent: ExpertExchange, nodes: int) -> float | None:
+    """Nodes that a token's experts can lie on, where routing is limited to groups of experts that stand together."""
+    if sent.groups <= 1 or nodes <= 1:
+        return None
+    return float(min(nodes, sent.groups_kept * ceil(nodes / sent.groups)))
+
+
+def _uneven(op: Collective, ranks: int) -> tuple[tuple[float, ...], ...] | None:
+    """Bytes between each pair where experts are unevenly busy; None where they are even."""
+    if not op.share or max(op.share) - min(op.share) < 1e-9:
+        return None
+    total = sum(op.share)
+    row = tuple(op.bytes * part / total for part in op.share)
+    if op.exchange is not None and op.exchange.phase == "combine":
+        return tuple((part,) * ranks for part in row)
+    return (row,) * ranks
 
 
 @dataclass(slots=True)
@@ -31,7 +51,7 @@ class Communicator:
     closed: dict[tuple[int, tuple[int, ...]], list[Collective]] = field(default_factory=dict)
     """Collectives that were priced in closed form, by (id of the op, GPUs): their traffic is added up afterwards."""
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
-    _prices: dict[tuple[str, float, str, tuple[int, ...]], Price] = field(default_factory=dict)
+    _prices: dict[tuple[str, float, str, ExpertExchange | None, tuple[int, ...]], Price] = field(default_factory=dict)
 
     def links(self, gpus: tuple[int, ...]) -> GroupLinks:
         """Link facts of a group of GPUs."""
@@ -42,14 +62,33 @@ class Communicator:
 
     def price(self, op: Collective, gpus: tuple[int, ...]) -> Price:
         """Closed-form price of the collective on this group."""
-        key = (op.kind, op.bytes, op.dtype, gpus)
+        key = (op.kind, op.bytes, op.dtype, op.exchange, gpus)
         found = self._prices.get(key)
         if found is None:
-            found = collective_price(
-                self.links(gpus), op.kind, op.bytes, library=self.library, algorithm=self.forced.get(op.kind)
-            )
-            self._prices[key] = found
+            found = self._prices[key] = self._fresh_price(op, gpus)
         return found
+
+    def _fresh_price(self, op: Collective, gpus: tuple[int, ...]) -> Price:
+        links = self.links(gpus)
+        if op.exchange is not None and self._has_expert_kernels(links):
+            sent = op.exchange
+            return expert_all_to_all_price(
+                links,
+                phase=sent.phase,
+                kernel=sent.kernel,
+                tokens_per_rank=sent.tokens,
+                hidden=sent.hidden,
+                topk=sent.top_k,
+                experts=sent.experts,
+                dtype="fp8" if op.dtype.startswith("fp8") else op.dtype,
+                node_limit=_node_limit(sent, links.nodes),
+                pair_bytes=_uneven(op, len(gpus)),
+            )
+        return collective_price(links, op.kind, op.bytes, library=self.library, algorithm=self.forced.get(op.kind))
+
+    def _has_expert_kernels(self, links: GroupLinks) -> bool:
+        """DeepEP and its like run over NVLink and RDMA; a forced all_to_all algorithm means NCCL."""
+        return links.scale_up in ("nvswitch", "nvlink_mesh") and "all_to_all" not in self.forced
 
     def algorithm(self, op: Collective, gpus: tuple[int, ...]) -> str:
         """The algorithm forced by the user, or the one the library would pick."""
@@ -66,7 +105,20 @@ class Communicator:
 
     def steps(self, op: Collective, gpus: tuple[int, ...]) -> StepwiseParameters:
         """Per-round parameters that make the stepwise run agree with the closed form."""
+        if op.exchange is not None and self._has_expert_kernels(self.links(gpus)):
+            return self._exchange_steps(op, gpus)
         return stepwise_parameters(self.links(gpus), op.kind, op.bytes, self.forced.get(op.kind), library=self.library)
+
+    def _exchange_steps(self, op: Collective, gpus: tuple[int, ...]) -> StepwiseParameters:
+        """Expert kernels are no rounds of NCCL: their price is shared out over a pairwise exchange's wires."""
+        links, total = self.links(gpus), self.price(op, gpus).time_s
+        inside = op.bytes * (links.ranks_per_node - 1) / links.ranks
+        across = op.bytes * (links.ranks - links.ranks_per_node) / links.ranks
+        wire = inside / max(links.scale_up_bytes_per_s, 1.0)
+        if links.nodes > 1:
+            wire += across / links.nic_bytes_per_s
+        efficiency = max(1.0, wire / total) if total else 1.0
+        return StepwiseParameters(max(0.0, total - wire), 0.0, 0.0, efficiency, efficiency)
 
     def note_closed(self, op: Collective, gpus: tuple[int, ...]) -> None:
         """Remembers that this collective's bytes went over links that were not simulated."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import simpy
 
+from simulator.cost.collective.transfer import MOVERS, Engine, line_share
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
 from simulator.engine.links import Links
@@ -40,6 +41,7 @@ class HandoverRun:
     ) -> None:
         self.architecture = deployment.architecture
         self.source, self.destination, self.comm, self.links = source, destination, comm, links
+        self.mover: Engine = "mooncake-vllm"
         self.records: list[HandoverRecord] = []
 
     def run(
@@ -58,13 +60,14 @@ class HandoverRun:
             copies = sum(
                 piece_bytes(self.architecture, p, lengths[p.sequence]) for p in group if id(p) not in first_copy
             )
-            end_s = self._send(source, destination, size, start_s)
+            layers = len({layer for p in group for layer in p.layers})
+            end_s = self._send(source, destination, size, layers, start_s)
             events.append(env.timeout(end_s - start_s))
             self.records.append(
                 HandoverRecord(
                     source,
                     destination,
-                    len({layer for p in group for layer in p.layers}),
+                    layers,
                     sum(len(p.positions) for p in group),
                     size,
                     small.get((source, destination), 0.0),
@@ -75,15 +78,20 @@ class HandoverRun:
             )
         yield env.all_of(events)
 
-    def _send(self, source: int, destination: int, size: float, now_s: float) -> float:
+    def _send(self, source: int, destination: int, size: float, layers: int, now_s: float) -> float:
         gpus = (self.source.gpus[source], self.destination.gpus[destination])
         if gpus[0] == gpus[1]:
             return now_s
+        path = self.comm.path(gpus, 0, 1)
+        if self.comm.crosses_nodes(gpus, 0, 1):
+            mover, facts = MOVERS[self.mover], self.comm.links(gpus)
+            latency_s = mover.fixed_s + mover.layer_s * layers + facts.network_latency_s
+            efficiency = line_share(facts.network, self.mover)
+            return self.links.send(path, size, now_s, latency_s, efficiency, "kv_transfer")
         wire = Collective(name="kv_transfer", inputs=(), outputs=(), kind="all_gather", over=(), bytes=size)
-        steps, across = self.comm.steps(wire, gpus), self.comm.crosses_nodes(gpus, 0, 1)
-        latency_s = steps.launch_s + (steps.inter_step_s if across else steps.intra_step_s)
-        efficiency = steps.inter_efficiency if across else steps.intra_efficiency
-        return self.links.send(self.comm.path(gpus, 0, 1), size, now_s, latency_s, efficiency, "kv_transfer")
+        steps = self.comm.steps(wire, gpus)
+        latency_s = steps.launch_s + steps.intra_step_s
+        return self.links.send(path, size, now_s, latency_s, steps.intra_efficiency, "kv_transfer")
 
     def numbers(self, miniature: MiniatureRun, states: States) -> dict[tuple[int, int], float]:
         """Moves the miniature's cache; returns the bytes it moved between each pair."""

@@ -66,7 +66,7 @@ def _pair_bytes(comm: Communicator, op: Collective, gpus: tuple[int, ...]) -> ND
     if op.kind == "all_to_all" and op.share:
         share = np.array(op.share) / sum(op.share)
         pairs = np.tile(share * op.bytes, (ranks, 1))
-        if op.purpose == "combine":  # answers go back the way the rows came
+        if op.exchange is not None and op.exchange.phase == "combine":  # answers go back the way the rows came
             pairs = pairs.T.copy()
         np.fill_diagonal(pairs, 0.0)
         return pairs

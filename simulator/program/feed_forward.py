@@ -1,6 +1,7 @@
 """Ops of one feed-forward block, from the normed input "x" to "delta", complete over every axis."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from simulator.model.architecture import DenseMlp, Layer, MixtureOfExperts
 from simulator.program.experts import expert_load, visit_share
@@ -13,6 +14,7 @@ from simulator.program.ops import (
     CombineUnpack,
     DispatchPack,
     DispatchUnpack,
+    ExpertExchange,
     Experts,
     Gate,
     Linear,
@@ -200,6 +202,20 @@ def _dispatched(frame: Frame, moe: MixtureOfExperts) -> Iterator[Op]:
         )  # fmt: skip
 
 
+def _carried(
+    frame: Frame, moe: MixtureOfExperts, phase: Literal["dispatch", "combine"], tokens: int
+) -> ExpertExchange | None:
+    """The exchange for its kernel's price; None where NCCL's all_to_all carries it."""
+    kernel = frame.options.expert_kernel
+    if kernel == "nccl":
+        return None
+    if kernel == "auto":
+        kernel = "deepep_low_latency" if frame.work.decode else "deepep_normal"
+    slots = moe.experts + frame.layout.redundant_experts
+    groups, kept = moe.router.groups, moe.router.groups_kept
+    return ExpertExchange(phase, kernel, tokens, frame.architecture.hidden, moe.top_k, slots, groups, kept)
+
+
 def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Iterator[Op]:
     hidden, layout, options = frame.architecture.hidden, frame.layout, frame.options
     inner = layout.expert_tp
@@ -219,8 +235,8 @@ def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Ite
     yield DispatchPack(name="dispatch_pack", inputs=tuple(names), outputs=("parcels",), tokens=tokens, hidden=hidden)
     yield Collective(
         name="dispatch", inputs=("parcels",), outputs=("received",), kind="all_to_all", over=("ep",), dim="stack",
-        bytes=visits * hidden * ELEMENT_BYTES[options.dispatch_dtype], share=share, purpose="dispatch",
-        dtype=options.dispatch_dtype,
+        bytes=visits * hidden * ELEMENT_BYTES[options.dispatch_dtype], share=share,
+        exchange=_carried(frame, moe, "dispatch", tokens), dtype=options.dispatch_dtype,
     )  # fmt: skip
     yield DispatchUnpack(
         name="dispatch_unpack", inputs=("received",), outputs=("rows", "row_ids", "row_weights"), tokens=received,
@@ -232,8 +248,8 @@ def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Ite
     )
     yield Collective(
         name="combine", inputs=("answers",), outputs=("returned",), kind="all_to_all", over=("ep",), dim="stack",
-        bytes=visits * hidden * ELEMENT_BYTES[options.combine_dtype], share=share, purpose="combine",
-        dtype=options.combine_dtype,
+        bytes=visits * hidden * ELEMENT_BYTES[options.combine_dtype], share=share,
+        exchange=_carried(frame, moe, "combine", tokens), dtype=options.combine_dtype,
     )  # fmt: skip
     yield CombineUnpack(
         name="combine_unpack", inputs=("returned", "parcels", names[0]), outputs=("routed",), tokens=tokens,

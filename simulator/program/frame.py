@@ -1,6 +1,7 @@
 """What the builders of one micro-batch's ops share."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from simulator.model.architecture import Architecture
 from simulator.parallel.layout import Layout
@@ -17,6 +18,12 @@ ELEMENT_BYTES = {
 """Bytes of one transported activation; fp8_block carries one float32 scale per 128 elements (DeepEP)."""
 
 
+ExpertKernel = Literal[
+    "auto", "nccl", "deepep_low_latency", "deepep_normal", "trtllm_one_sided", "trtllm_two_sided", "uccl_low_latency",
+    "uccl_normal",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a step is run, beyond the layout."""
@@ -25,6 +32,8 @@ class Options:
     combine_dtype: str = "bf16"
     expert_skew: float = 0.0
     """Exponent of a Zipf law over experts; 0: every expert is as busy."""
+    expert_kernel: ExpertKernel = "auto"
+    """What carries tokens to experts. auto: DeepEP, its low-latency kernels in decode, its normal ones in prefill."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -387,6 +387,22 @@ class PickBest:
     parts: int
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertExchange:
+    """What a dispatch or combine carries, for kernels that are priced by it rather than by bytes."""
+
+    phase: Literal["dispatch", "combine"]
+    kernel: str
+    tokens: int
+    """Of each rank."""
+    hidden: int
+    top_k: int
+    experts: int
+    groups: int = 1
+    groups_kept: int = 1
+    """Group-limited routing: a token's experts lie in so many of the groups (DeepSeek-V3: 4 of 8)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
     """A collective over the ranks that differ along `over`.
@@ -406,7 +422,7 @@ class Collective:
     split_like: str = ""
     """reduce_scatter: cut as this tensor was gathered; empty: evenly."""
     share: tuple[float, ...] = ()
-    purpose: Literal["", "dispatch", "combine"] = ""
+    exchange: ExpertExchange | None = None
     dtype: str = "bf16"
     stream: Stream = "comm"
 

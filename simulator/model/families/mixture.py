@@ -32,15 +32,17 @@ def mixtral(config: ConfigReader) -> Body:
 
 def qwen_experts(config: ConfigReader, shared: bool, normalize_default: bool) -> MixtureOfExperts:
     """Qwen's routed experts, with a gated shared expert where the family has one."""
+    # transformers 5.23 writes Qwen3-MoE's count under Mixtral's name.
+    key = "num_local_experts" if config.has("num_local_experts") and not config.has("num_experts") else "num_experts"
     moe = MixtureOfExperts(
-        experts=config.integer("num_experts"),
+        experts=config.integer(key),
         top_k=config.integer("num_experts_per_tok"),
         intermediate=config.integer("moe_intermediate_size"),
         router=Router(scoring="softmax", normalize=config.boolean("norm_topk_prob", normalize_default)),
         shared_intermediate=config.integer("shared_expert_intermediate_size") if shared else 0,
         shared_gate=shared,
     )
-    return checked_experts(config, moe, "num_experts")
+    return checked_experts(config, moe, key)
 
 
 def is_sparse(config: ConfigReader, layers: int) -> tuple[bool, ...]:
