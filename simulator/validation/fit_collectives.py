@@ -70,7 +70,7 @@ def fit_all(rows: pd.DataFrame) -> tuple[Parameters, Results]:
         kernel = fit_kernel(str(key), str(on), group, platforms)
         kernels.setdefault(str(key), {})[str(on)] = kernel
         errors["custom"][f"{key} {on}"] = {"rows": len(group), "error": kernel.error}
-    return Parameters(platforms, networks, kernels, {}, {}), errors
+    return Parameters(platforms, networks, kernels, {}), errors
 
 
 def with_eager(platform: Platform, rows: pd.DataFrame) -> Platform:

@@ -43,7 +43,7 @@ def fit_kernel(library: str, platform: str, rows: pd.DataFrame, platforms: Mappi
     repeats = rows.groupby(["links_id", "message_bytes"]).time_s.transform("size").to_numpy(float)
 
     def parameters(vector: Floats, error: float = 0.0) -> Parameters:
-        return Parameters(platforms, {}, {library: {platform: kernel_from(vector, error)}}, {}, {})
+        return Parameters(platforms, {}, {library: {platform: kernel_from(vector, error)}}, {})
 
     def residuals(vector: Floats) -> Any:
         misses = (predict_rows(rows, library, parameters(vector)) - log_time) / np.sqrt(repeats) * _SHARPNESS

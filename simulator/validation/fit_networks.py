@@ -55,7 +55,7 @@ def fit_network(
     cells = cells_of(rows)
 
     def parameters(vector: Floats) -> Parameters:
-        return Parameters(platforms, {name: stages_from(vector)}, {}, {}, {})
+        return Parameters(platforms, {name: stages_from(vector)}, {}, {})
 
     def residuals(vector: Floats) -> Any:
         found = predict(cells, parameters(vector))

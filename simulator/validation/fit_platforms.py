@@ -158,7 +158,7 @@ def predict(cells: Sequence[Cell], parameters: Parameters) -> list[Floats]:
 
 def with_platform(platform: Platform) -> Parameters:
     """Parameters that hold one platform only."""
-    return Parameters({platform.name: platform}, {}, {}, {}, {})
+    return Parameters({platform.name: platform}, {}, {}, {})
 
 
 def fit_platform(name: str, rows: pd.DataFrame) -> Platform:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from simulator.errors import DataError
-from simulator.validation import table_collectives, table_exchange, table_transfers
+from simulator.validation import kernels, table_collectives, table_exchange, table_transfers
 from simulator.validation.context import Context
 from simulator.validation.report import TableReport, ValidationReport, table_report
 from simulator.validation.tables import OUTCOMES, read_table, without_outcomes
@@ -20,10 +20,10 @@ PREDICTORS: dict[str, Predict] = {
     "collectives": table_collectives.predict,
     "expert_all_to_all": table_exchange.predict,
     "kv_transfer": table_transfers.predict,
+    "kernels": kernels.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
-    "kernels": "no predictor of single kernels is registered",
     "serving_closed_loop": "needs the replay of closed-loop clients",
     "serving_open_loop": "needs the replay of timed arrivals",
     "serving_pd": "needs the replay of disaggregated pools",

@@ -112,7 +112,6 @@ class Parameters:
     networks: Mapping[str, Mapping[str, NetworkStage]]
     custom: Mapping[str, Mapping[str, CustomKernel]]
     expert: Mapping[str, Mapping[str, float]]
-    transfer: Mapping[str, Mapping[str, float]]
 
 
 def parse(text: str, where: str) -> Parameters:
@@ -139,7 +138,7 @@ def parse(text: str, where: str) -> Parameters:
             library: {platform: CustomKernel(**kernel) for platform, kernel in kernels.items()}
             for library, kernels in raw["custom"].items()
         }
-        return Parameters(platforms, networks, custom, raw["expert"], raw["transfer"])
+        return Parameters(platforms, networks, custom, raw["expert"])
     except (ValueError, KeyError, TypeError) as error:
         raise CalibrationError(
             where=where, given=f"{type(error).__name__}: {error}", rule="not a table of collective parameters",
