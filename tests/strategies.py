@@ -166,7 +166,9 @@ def architectures(draw: st.DrawFn, layout: Layout, layers: int = 3, experts: boo
 @st.composite
 def prompts(draw: st.DrawFn, vocab: int, most: int = 5, longest: int = 9) -> tuple[tuple[int, ...], ...]:
     token = st.integers(0, vocab - 1)
-    return tuple(tuple(p) for p in draw(st.lists(st.lists(token, min_size=1, max_size=longest), min_size=1, max_size=most)))
+    return tuple(
+        tuple(p) for p in draw(st.lists(st.lists(token, min_size=1, max_size=longest), min_size=1, max_size=most))
+    )
 
 
 @st.composite
