@@ -137,6 +137,19 @@ def test_a_job_alone_takes_as_long_as_its_schedule(kind: Kind, algorithm: str) -
     assert found - 1.0 == pytest.approx(run_schedule(schedule, 1e8, over, tolerance=0.0), rel=1e-6)
 
 
+@pytest.mark.parametrize("algorithm", ["ring", "hierarchical", "tree", "nvls_tree"])
+def test_bytes_on_links_are_those_of_the_closed_form(algorithm: str) -> None:
+    """Busiest NIC port and busiest NVLink port of three boxes, channels and pieces included."""
+    n, nodes = 24, even_nodes(24, 8)
+    cluster, form = boxes(3), alpha_beta("all_reduce", algorithm, 24, nodes=nodes, channels=3)
+    over, moved = wires(cluster, range(n)), np.zeros(cluster.links)
+    for phase in phases("all_reduce", algorithm, n, nodes=nodes, channels=3):
+        paths = over.router(phase.sources, phase.destinations, over.capacity_bytes_per_s)
+        np.add.at(moved, paths.links, np.repeat(phase.shares * phase.repeats, paths.lengths()))
+    assert moved[cluster.link_kind == LINK_KINDS.index("nic")].max() == pytest.approx(form.nic_share)
+    assert moved[cluster.link_kind == LINK_KINDS.index("nvlink")].max() == pytest.approx(form.port_share)
+
+
 def test_a_trivial_group_takes_no_time() -> None:
     over = wires(boxes(1), (3,))
     assert run_schedule(build("all_reduce", "ring", 1), 1e9, over) == 0.0

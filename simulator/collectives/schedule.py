@@ -58,9 +58,13 @@ class Steps(NamedTuple):
     receives: Round
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
-    """Rounds of transfers that carry out one collective over `ranks` members."""
+    """Rounds of transfers that carry out one collective over `ranks` members.
+
+    Compared and hashed by identity (`build` keeps what it made): hashing thousands of transfers at each look-up of
+    `per_rank` would cost more than the rest of the look-up.
+    """
 
     kind: Kind
     algorithm: str

@@ -61,7 +61,7 @@ def cluster_router(cluster: Cluster, gpus: Sequence[int], policy: Policy = "defa
         to, of = np.flatnonzero(~inside), np.flatnonzero(inside)
         between = _between(cluster, members[sources[to]], members[destinations[to]], chosen, policy, capacity)
         around = _around_dead(cluster, members[sources[to]], members[destinations[to]], chosen, capacity, between)
-        through = paths_of([_switch_link(cluster, members, int(sources[f]), int(destinations[f])) for f in of])
+        through = _through_switch(cluster, members, sources[of], destinations[of]) if len(of) else paths_of([])
         order = np.empty(len(sources), dtype=np.int64)
         order[np.concatenate([to, of])] = np.arange(len(sources))
         return joined([around, through]).take(order)
@@ -97,23 +97,43 @@ def _around_dead(
     return joined([usual, paths_of(ways)]).take(order)
 
 
-def _switch_link(cluster: Cluster, members: Ints, source: int, destination: int) -> list[int]:
-    """The one link between a GPU and the NVSwitch of its node."""
-    n, outward = len(members), source < len(members)
-    gpu = int(members[source if outward else destination])
-    switch = destination if outward else source
-    node = int(np.unique(cluster.gpu_node[members])[switch - n])
-    if int(cluster.gpu_node[gpu]) != node:
-        raise TopologyError(given=f"GPU {gpu} and switch {switch - n}", rule="are on different nodes")
-    ends = (cluster.link_source, cluster.link_destination)
-    mine, far = ends if outward else ends[::-1]
-    kinds = cluster.vertex_kind[far]
-    found = np.flatnonzero((mine == gpu) & (kinds == VERTEX_KINDS.index("nvswitch")))
-    if len(found) != 1:
+def _switch_links(cluster: Cluster) -> tuple[Ints, Ints]:
+    """The link of each GPU to the NVSwitch of its node, and the one back; -1 where it has none or several."""
+    switch = cluster.vertex_kind == VERTEX_KINDS.index("nvswitch")
+    found = []
+    for near, far in (
+        (cluster.link_source, cluster.link_destination),
+        (cluster.link_destination, cluster.link_source),
+    ):
+        links = np.flatnonzero(switch[far] & (near < cluster.gpus))
+        of_gpu = np.full(cluster.gpus, -1, dtype=np.int64)
+        of_gpu[near[links]] = links
+        of_gpu[np.bincount(near[links], minlength=cluster.gpus) != 1] = -1
+        found.append(of_gpu)
+    return found[0], found[1]
+
+
+def _through_switch(cluster: Cluster, members: Ints, sources: Ints, destinations: Ints) -> Paths:
+    """Paths of one link, between members and the reducers in the switches of their nodes."""
+    n = len(members)
+    outward = sources < n
+    gpus = members[np.where(outward, sources, destinations)]
+    switches = np.where(outward, destinations, sources) - n
+    wrong = np.flatnonzero(cluster.gpu_node[gpus] != np.unique(cluster.gpu_node[members])[switches])
+    if len(wrong):
         raise TopologyError(
-            given=f"GPU {gpu}", rule="hangs on no NVSwitch that could reduce", way_out="use ring or tree"
+            given=f"GPU {gpus[wrong[0]]} and the switch of node {switches[wrong[0]]} of the group",
+            rule="are on different nodes",
         )
-    return [int(found[0])]
+    up, down = _switch_links(cluster)
+    links = np.where(outward, up[gpus], down[gpus])
+    if (links < 0).any():
+        raise TopologyError(
+            given=f"GPU {gpus[np.argmax(links < 0)]}",
+            rule="hangs on no NVSwitch that could reduce (or on several that are listed one by one)",
+            way_out="use ring or tree",
+        )
+    return Paths(np.arange(len(links) + 1), links)
 
 
 def least_loaded(capacity: Floats, options: Sequence[Paths], weight: Floats) -> Ints:
