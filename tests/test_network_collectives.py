@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_clusters import boxes
 
-from simulator.collectives.build import build
+from simulator.collectives.build import BUILDERS, build
 from simulator.collectives.closed_form import alpha_beta
 from simulator.collectives.phases import phases, phases_of
 from simulator.collectives.schedule import Kind
@@ -15,6 +15,7 @@ from simulator.errors import ScheduleError, StalledError, TopologyError
 from simulator.network.collective import PerMessage, run_matrix, run_phases, run_schedule
 from simulator.network.concurrent import Job, run_jobs
 from simulator.network.incidence import paths_of
+from simulator.network.pipeline import run_pipelined
 from simulator.network.routing import Policy, Wires, cluster_router, least_loaded, wires
 from simulator.network.simulate import LinkChange
 from simulator.topology.spec import LINK_KINDS
@@ -22,9 +23,12 @@ from simulator.topology.spec import LINK_KINDS
 ALPHA_S, PORT_BYTES_PER_S = 2e-6, 40e9
 
 
-def one_switch(vertices: int) -> Wires:
-    """A non-blocking switch: vertex v has port v out and port v + vertices in; reducers' ports never limit."""
+def one_switch(vertices: int, ranks: int = 0) -> Wires:
+    """A non-blocking switch: vertex v has port v out and port v + vertices in; ports of in-switch reducers (those
+    after `ranks`) never limit."""
     capacity = np.full(2 * vertices, PORT_BYTES_PER_S)
+    if ranks:
+        capacity.reshape(2, vertices)[:, ranks:] = 1e18
 
     def router(sources: np.ndarray, destinations: np.ndarray, _capacity: np.ndarray):
         return paths_of([[int(s), vertices + int(d)] for s, d in zip(sources, destinations, strict=True)])
@@ -54,6 +58,34 @@ def test_alone_flows_take_the_time_of_the_closed_form(
     due = form.rounds * ALPHA_S + message_bytes * form.port_share / PORT_BYTES_PER_S
     found = run_schedule(build(kind, algorithm, n, channels=channels), message_bytes, one_switch(n))
     assert found == pytest.approx(due, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [pair for pair in sorted(BUILDERS) if pair[1] not in ("hierarchical", "two_level", "nvls_tree")],
+)
+@settings(max_examples=10, deadline=None)
+@given(n=st.integers(2, 13), channels=st.integers(1, 3), pipeline=st.integers(1, 5), message_bytes=st.floats(1e3, 1e10))
+def test_overlapped_flows_take_the_time_of_the_closed_form_too(
+    kind: Kind, algorithm: str, n: int, channels: int, pipeline: int, message_bytes: float
+) -> None:
+    """Any algorithm on one switch: hops x alpha + the busiest rank's bytes / bandwidth."""
+    n = 2 if kind == "send_recv" else n
+    schedule = build(kind, algorithm, n, channels=channels, pipeline=pipeline)
+    form = alpha_beta(kind, algorithm, n, channels=channels, pipeline=pipeline)
+    due = form.hops * ALPHA_S + message_bytes * form.port_share / PORT_BYTES_PER_S
+    found = run_pipelined(schedule, message_bytes, one_switch(schedule.vertices, ranks=n), tolerance=0.0)
+    assert found == pytest.approx(due, rel=1e-9)
+
+
+@pytest.mark.parametrize("algorithm", ["ring", "tree", "hierarchical", "nvls_tree"])
+def test_overlapped_flows_over_boxes_lie_between_the_busier_of_nic_and_port_and_their_sum(algorithm: str) -> None:
+    nodes, message_bytes = even_nodes(24, 8), 1e9
+    form = alpha_beta("all_reduce", algorithm, 24, nodes=nodes, channels=8)
+    schedule = build("all_reduce", algorithm, 24, nodes=nodes, channels=8)
+    found = run_pipelined(schedule, message_bytes, wires(boxes(3), range(24)))
+    port_s, nic_s = message_bytes * form.port_share / 450e9, message_bytes * form.nic_share / 50e9
+    assert max(port_s, nic_s) < found < port_s + nic_s + (form.hops + form.network_hops) * 5e-6
 
 
 @settings(max_examples=15, deadline=None)
