@@ -43,7 +43,7 @@ def algorithms(kind: Kind) -> tuple[str, ...]:
     return tuple(name for of, name in BUILDERS if of == kind)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def build(
     kind: Kind, algorithm: str, ranks: int, *, nodes: Nodes | None = None, channels: int = 1, pipeline: int = 4
 ) -> Schedule:

@@ -135,7 +135,7 @@ def held(kind: Kind, ranks: int, pieces: int, rank: int, *, before: bool) -> ran
             return everything if rank == (0 if before else min(1, ranks - 1)) else range(0)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)
 def per_rank(schedule: Schedule) -> tuple[tuple[Steps, ...], ...]:
     """For each vertex and each round, what it sends and what it receives.
 
