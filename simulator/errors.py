@@ -13,6 +13,7 @@ ShardsimError
   StalledError         a simulation in which some ranks wait for ever
   KernelError          an op whose sizes or number format no kernel can have
   CalibrationError     a fitted or measured table that is missing, corrupt or of another version
+  WorkloadError        requests that no client can send, or a trace that is malformed
   DataError            measured data that does not follow its documented columns
   OutputError          results that cannot be written
 """
@@ -85,6 +86,10 @@ class KernelError(ShardsimError):
 
 class CalibrationError(ShardsimError):
     """A fitted or measured table that is missing, corrupt or of another version."""
+
+
+class WorkloadError(ShardsimError):
+    """Requests that no client can send, or a trace that is malformed."""
 
 
 class DataError(ShardsimError):

@@ -1,0 +1,65 @@
+"""Requests as columns: when each comes, how many tokens it brings and asks for, and which prefix it shares."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.errors import WorkloadError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """n requests in order of arrival. Every request generates exactly `output_tokens` (end of text is ignored).
+
+    `prefixes[i]` holds the hashes of the prompt's leading blocks of `prefix_tokens` tokens each, the same hash
+    meaning the same tokens after the same prefix; an empty tuple of tuples: nothing is shared.
+    Raises WorkloadError, naming the request, for lengths below 1, times that are negative, not finite or out of
+    order, and columns of different length.
+    """
+
+    arrival_s: Floats
+    input_tokens: Ints
+    output_tokens: Ints
+    prefixes: tuple[tuple[int, ...], ...] = ()
+    prefix_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        n = len(self.arrival_s)
+        for name in ("input_tokens", "output_tokens"):
+            column = getattr(self, name)
+            if len(column) != n:
+                raise WorkloadError(where=name, given=f"{len(column)} entries", rule=f"one a request: {n}")
+            low = np.flatnonzero(column < 1)
+            if len(low):
+                raise WorkloadError(
+                    where=f"request {low[0]}: {name}", given=str(column[low[0]]), rule="must be at least 1"
+                )
+        if self.prefixes and len(self.prefixes) != n:
+            raise WorkloadError(where="prefixes", given=f"{len(self.prefixes)} entries", rule=f"one a request: {n}")
+        bad = np.flatnonzero(~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0.0)))
+        if len(bad):
+            given = f"{self.arrival_s[bad[0]]} s"
+            raise WorkloadError(where=f"request {bad[0]}: arrival", given=given, rule="must be finite, not negative")
+        back = np.flatnonzero(np.diff(self.arrival_s) < 0.0)
+        if len(back):
+            i = int(back[0]) + 1
+            raise WorkloadError(
+                where=f"request {i}: arrival", given=f"{self.arrival_s[i]} s after {self.arrival_s[i - 1]} s",
+                rule="requests are in order of arrival",
+            )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+def requests(arrival_s: Floats, input_tokens: Ints, output_tokens: Ints) -> Requests:
+    """Requests without shared prefixes, from anything array-like."""
+    return Requests(
+        np.asarray(arrival_s, dtype=np.float64),
+        np.asarray(input_tokens, dtype=np.int64),
+        np.asarray(output_tokens, dtype=np.int64),
+    )
