@@ -18,7 +18,7 @@ from simulator.program.ops import Collective, ExpertExchange
 from simulator.topology.cluster import Cluster
 from simulator.topology.facts import group_links
 from simulator.topology.group import GroupLinks
-from simulator.topology.routes import route
+from simulator.topology.routes import route, routes
 
 _AS_SCHEDULE = {"multicast": "nvls", "nvls_multicast": "nvls"}
 
@@ -50,6 +50,8 @@ class Communicator:
     library: str = "nccl"
     closed: dict[tuple[int, tuple[int, ...]], list[Collective]] = field(default_factory=dict)
     """Collectives that were priced in closed form, by (id of the op, GPUs): their traffic is added up afterwards."""
+    _paths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+    _node: list[int] = field(default_factory=list)
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
     _prices: dict[tuple[str, float, str, ExpertExchange | None, tuple[int, ...]], Price] = field(default_factory=dict)
 
@@ -138,7 +140,24 @@ class Communicator:
             return self._to_switch(gpus, destination)[1]
         if destination >= ranks:
             return self._to_switch(gpus, source)[0]
-        return route(self.cluster, gpus[source], gpus[destination])
+        pair = (gpus[source], gpus[destination])
+        found = self._paths.get(pair)
+        if found is None:
+            found = self._paths[pair] = route(self.cluster, *pair)
+        return found
+
+    def find_paths(self, gpus: tuple[int, ...], pairs: set[tuple[int, int]]) -> None:
+        """Routes of many pairs of places at once, which is much faster than one by one."""
+        missing = [
+            (gpus[a], gpus[b])
+            for a, b in pairs
+            if a < len(gpus) and b < len(gpus) and (gpus[a], gpus[b]) not in self._paths
+        ]
+        if missing:
+            table = routes(self.cluster, [a for a, _ in missing], [b for _, b in missing])
+            bounds, links = table.offsets.tolist(), table.links.tolist()
+            for number, pair in enumerate(missing):
+                self._paths[pair] = tuple(links[bounds[number] : bounds[number + 1]])
 
     def _to_switch(self, gpus: tuple[int, ...], place: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """A GPU's link up to its switch and down from it."""
@@ -154,4 +173,6 @@ class Communicator:
         """Whether a transfer leaves its node; switches are on their rank's node."""
         if source >= len(gpus) or destination >= len(gpus):
             return False
-        return bool(self.cluster.gpu_node[gpus[source]] != self.cluster.gpu_node[gpus[destination]])
+        if not self._node:
+            self._node = self.cluster.gpu_node.tolist()
+        return self._node[gpus[source]] != self._node[gpus[destination]]

@@ -74,6 +74,8 @@ class _Stepwise:
         self.boxes: dict[tuple[int, int], _Box] = {}
         self.held: list[dict[int, Any]] = [{} for _ in range(schedule.vertices)]
         self.numbers = meeting.twin is not None
+        if schedule.ranks > 2:
+            comm.find_paths(meeting.gpus, {(t.source, t.destination) for r in schedule.rounds for t in r})
         self.add = adder(meeting.round_) if meeting.round_ is not None else None
 
     def run(self) -> Steps:
