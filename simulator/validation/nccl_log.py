@@ -174,6 +174,14 @@ def _over_pcie(links: GroupLinks) -> GroupLinks:
     )  # fmt: skip
 
 
+def _over_network(links: GroupLinks) -> GroupLinks:
+    return replace(
+        links, nodes=links.ranks, ranks_per_node=1, scale_up="none", scale_up_bytes_per_s=0.0, pair_bytes_per_s=0.0,
+        multicast=False, network=links.network if links.network != "none" else "infiniband",
+        nic_bytes_per_s=links.nic_bytes_per_s or links.device.nic_bytes_per_s,
+    )  # fmt: skip
+
+
 # Causes in the order in which they are tried: what to change in the links, and what to say.
 _CAUSES: tuple[tuple[str, Callable[[GroupLinks], bool], Callable[[GroupLinks], GroupLinks]], ...] = (
     (
@@ -196,6 +204,11 @@ _CAUSES: tuple[tuple[str, Callable[[GroupLinks], bool], Callable[[GroupLinks], G
         "PCIe path: fits PCIe in place of NVLink; check NCCL_P2P_LEVEL, nvidia-smi topo -m and ACS",
         lambda links: links.scale_up in ("nvswitch", "nvlink_mesh", "xgmi_mesh"), _over_pcie,
     ),
+    (
+        "NVLink unused: fits every GPU talking through its NIC; check NCCL_P2P_DISABLE and the container",
+        lambda links: links.scale_up in ("nvswitch", "nvlink_mesh", "xgmi_mesh") and links.device.nic_bytes_per_s > 0,
+        _over_network,
+    ),
 )  # fmt: skip
 
 
@@ -207,6 +220,10 @@ def _hint(links: GroupLinks, log: Log, index: int, expected: float, previous_low
     if around - {here} and not previous_low:
         names = " and ".join(sorted({f"{a} {p}" for a, p in around | {here}}))
         return f"protocol cliff: NCCL switches here between {names}; try NCCL_PROTO or NCCL_ALGO to see"
+    if collective_price(links, log.op, row.size_bytes).bound == "latency":
+        return (
+            "latency, not bandwidth: an outlier if its neighbours are normal, else host cores, clocks or NIC settings"
+        )
     best, said = _CLOSE, ""
     for text, applies, change in _CAUSES:
         if not applies(links):

@@ -50,7 +50,7 @@ class Traffic:
     """As the kernels' own tests count for their bandwidth: every copy, local ones included."""
     tokens_per_sender: float
     crowd: float = 1.0
-    """Nodes that contend for the receivers; 1 where routing is limited to a few nodes (the kernels are tuned for it)."""
+    """Nodes that contend for the receivers; 1 where routing is limited to a few nodes (kernels are tuned for it)."""
 
 
 def distinct(bins: float, experts: float, topk: float) -> float:

@@ -126,5 +126,5 @@ def selection(
             return kernel, "simple"
     if algorithm in ("one_shot", "two_shot") or links.ranks == 1:
         return algorithm or "ring", "simple"
-    candidates, picked = nccl.choices(links, op, algorithm, np.array([max(message_bytes, 1.0)]))
+    candidates, picked = nccl.choices(links, op, algorithm, np.array([max(float(message_bytes), 1.0)]))
     return candidates[int(picked[0])]

@@ -123,7 +123,7 @@ def stage_times(
     share = message_bytes / links.ranks
     time = platform.launch_s[fitted_op] + shape.inside_hops * stage.hop_s + stage.fill(share)
     wire = np.zeros_like(message_bytes)
-    if shape.inside_wire:
+    if shape.inside_wire and links.ranks_per_node > 1:
         rate = scale_up_rate(links, platform)
         wire = message_bytes * shape.inside_wire / (rate * stage.efficiency[fitted_op])
         time = time + message_bytes * shape.own_copy / (rate * platform.copy_efficiency[fitted_op])

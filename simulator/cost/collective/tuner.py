@@ -17,6 +17,10 @@ Floats = NDArray[np.float64]
 Choice = tuple[str, Protocol]
 
 
+SEARCH_DOWN_TO = 0.49
+"""The search gives up on speeds below this part of the one it has found."""
+
+
 def family(links: GroupLinks) -> Family:
     """The row of NCCL's tables by compute capability; other makers' libraries are read as Ampere's."""
     capability = links.device.compute_capability
@@ -49,8 +53,10 @@ def ring_graph(links: GroupLinks) -> tuple[int, float]:
         speed = fitting[0]
         channels = max(1, min(links.ranks_per_node, int(total // speed)))
     else:
-        best = max(((speed * (total // speed), speed) for speed in speeds if speed <= total), default=(total, total))
-        speed = best[1]
+        # From the highest speed that fits down to about half of it, the one that fills most of the links.
+        highest = next((speed for speed in speeds if speed <= total), total)
+        tried = [highest, *(speed for speed in speeds if SEARCH_DOWN_TO * highest <= speed < highest)]
+        speed = max(tried, key=lambda each: (each * (total // each), each))
         channels = max(1, int(total // speed))
     doubled = speed >= 25 and not (kind in ("hopper", "blackwell") and speed < 50 and channels > 4)
     return (2 * channels, speed / 2) if doubled else (channels, speed)
@@ -129,6 +135,8 @@ def _nvls_bandwidth(links: GroupLinks, op: str) -> float:
 
 def tuned_times(links: GroupLinks, op: str, message_bytes: Floats) -> dict[Choice, Floats]:
     """NCCL's own estimate in seconds for every (algorithm, protocol) that it would consider."""
+    # Whole-number arrays would cut latencies to whole microseconds.
+    message_bytes = np.asarray(message_bytes, dtype=np.float64)
     kind, nodes, n = family(links), links.nodes, links.ranks
     channels, speed = ring_graph(links)
     bus = channels * speed
