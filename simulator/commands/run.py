@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from simulator.commands.progress import Report, progress_bar
 from simulator.engine.deployment import Deployment
-from simulator.engine.run import run_deployment
+from simulator.metrics.run import run_deployment
 from simulator.errors import ScenarioError
 from simulator.metrics.result import RunResult
 from simulator.report.answer import answer_lines
