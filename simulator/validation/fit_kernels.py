@@ -1,10 +1,11 @@
-"""Fit the kernel models on measured tables: `python -m simulator.validation.fit_kernels --data DIR [--out FILE]`.
+"""Fit the kernel models on measured tables: `python -m simulator.validation.fit_kernels --data DIR --date DATE`.
 
 A group of rows (an implementation, on a generation, in finer detail) is fitted by penalised least squares of
 log(predicted / measured) under a soft-L1 loss; the penalty pulls its parameters towards those of the coarser group,
 and the coarsest towards `kernel_priors`. How strongly is the one number tuned: shapes are split three ways by a hash
-of `shape_key` (60 % fit and 20 % tune, by turns, and 20 % unseen), the strength is the best on tune, and the unseen
-error is reported once. Held-out errors in the file come from five folds over shapes; the shipped parameters use all rows.
+of `shape_key` (three parts fit and one tunes, by turns; one is unseen), the strength is the best on tune, and the
+unseen error is reported once. Held-out errors in the file come from five folds over shapes; the shipped parameters
+use all rows.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from simulator.validation.kernel_priors import PRIORS, UPPER
 from simulator.validation.kernel_rows import FAMILIES, Case, Family
 
 FOLDS = 5
-STRENGTHS = (0.5, 0.8, 1.2)
+STRENGTHS = (0.6, 1.3)
 """Spread of a finer group around its coarser one, as a multiple of the prior's spread."""
 _NOISE = 0.08
 """Relative error at which the loss turns from squared to linear."""
@@ -78,7 +79,7 @@ def read_table(data: Path, op: str) -> Table:
 def prefixes(key: Key) -> list[str]:
     """Names of the groups a row belongs to, the coarsest first."""
     parts = (key.implementation, key.generation, *key.finer)
-    return ["", *("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))]
+    return ["", *("/".join(parts[:depth]) for depth in range(1, len(parts) + 1)), f"*/{key.generation}"]
 
 
 def _solve(case: Case, measured: Array, centre: Parameters, spread: Parameters) -> Parameters:
@@ -101,20 +102,28 @@ def _solve(case: Case, measured: Array, centre: Parameters, spread: Parameters) 
 
 def fit(table: Table, strength: float) -> Groups:
     """Parameters of every group of `table`, coarse to fine."""
-    priors = PRIORS[table.family.name]
-    names = [prefixes(key) for key in table.keys]
+    priors = {name: prior.centre for name, prior in PRIORS[table.family.name].items()}
+    members: dict[str, list[int]] = {}
+    for place, key in enumerate(table.keys):
+        for name in prefixes(key):
+            members.setdefault(name, []).append(place)
     found: Groups = {}
-    for depth in range(max(len(n) for n in names)):
-        at_depth = [n[depth] if depth < len(n) else None for n in names]
-        for name in dict.fromkeys(n for n in at_depth if n is not None):
-            chosen = np.array([n == name for n in at_depth])
-            parent = found.get(name.rpartition("/")[0]) if depth > 1 else None
-            centre = parent or {k: prior.centre for k, prior in priors.items()}
-            scale = strength if depth > 1 else 1.0
-            spread = {k: prior.spread * scale for k, prior in priors.items()}
-            rows = table.frame[chosen]
-            found[name] = _solve(table.family.case(rows), rows["time_s"].to_numpy(), centre, spread)
+    for name in sorted(members, key=lambda n: (n.count("/"), not n.startswith("*"), n)):
+        above = _parent(name, table.family)
+        parent = None if above is None else found.get(above)
+        scale = 1.0 if parent is None else strength
+        spread = {k: prior.spread * scale for k, prior in PRIORS[table.family.name].items()}
+        rows = table.frame.iloc[members[name]]
+        found[name] = _solve(table.family.case(rows), rows["time_s"].to_numpy(), parent or priors, spread)
     return found
+
+
+def _parent(name: str, family: Family) -> str | None:
+    """The group whose parameters `name` starts from; None: the priors."""
+    above, _, last = name.rpartition("/")
+    if name.count("/") == 1 and family.like_its_generation:
+        return None if above == "*" else f"*/{last}"
+    return above or None
 
 
 def evaluate(table: Table, groups: Groups) -> Array:

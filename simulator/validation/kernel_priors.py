@@ -52,6 +52,7 @@ PRIORS: dict[str, dict[str, Prior]] = {
         "smax": Prior(16.0, 0.8),
         "chunk": Prior(2.0, 0.5),
         "seq": Prior(2e-9, 1.0),
+        "wide": Prior(1.3, 0.3),
     },
     "latent_prefill": {
         "launch": Prior(14e-6, 0.4),

@@ -51,6 +51,8 @@ class Family:
     parameters: tuple[str, ...]
     key: Callable[[dict[Hashable, object]], Key]
     case: Callable[[pd.DataFrame], Case]
+    like_its_generation: bool = False
+    """A group leans on all formats of its generation, not on its format on all generations."""
 
 
 def _column(frame: pd.DataFrame, name: str) -> Array:
@@ -230,11 +232,11 @@ def _experts_case(frame: pd.DataFrame) -> Case:
 
 
 FAMILIES: dict[str, Family] = {
-    "gemm": Family("gemm", GEMM, _gemm_key, _gemm_case),
+    "gemm": Family("gemm", GEMM, _gemm_key, _gemm_case, like_its_generation=True),
     "context_attention": Family("prefill", PREFILL, _prefill_key, _prefill_case),
     "generation_attention": Family("decode", DECODE, _decode_key, _decode_case),
     "context_mla": Family("latent_prefill", PREFILL_PARAMETERS, _latent_key, _latent_prefill_case),
     "generation_mla": Family("latent_decode", DECODE_PARAMETERS, _latent_key, _latent_decode_case),
-    "moe": Family("experts", EXPERTS, _experts_key, _experts_case),
+    "moe": Family("experts", EXPERTS, _experts_key, _experts_case, like_its_generation=True),
 }
 """Families by the `op` column."""

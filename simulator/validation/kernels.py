@@ -26,7 +26,7 @@ _COLUMNS = ("op", "gpu", "backend", "dtype")
 
 
 def predict(frame: pd.DataFrame, context: object = None) -> pd.DataFrame:
-    """Predicted kernel times on the index of `frame`; outcome columns are not read, nor is `context` (kept for callers).
+    """Predicted kernel times on the index of `frame`; neither outcome columns nor `context` are read.
 
     Columns: predicted_time_s (NaN where not covered), provenance ("fitted" or "roofline"), expected_error,
     not_covered_because ("" where covered), group ("gpu/op/dtype").
@@ -59,8 +59,17 @@ def predict(frame: pd.DataFrame, context: object = None) -> pd.DataFrame:
 
 def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with the columns that a source may leave out."""
-    absent = {"kernel_source": "", "window_size": 0.0, "kv_dtype": "bfloat16", "distribution": "balanced"}
-    return frame.assign(**{name: value for name, value in absent.items() if name not in frame.columns})
+    full = frame.copy()
+    absent: tuple[tuple[str, str | float], ...] = (
+        ("kernel_source", ""),
+        ("window_size", 0.0),
+        ("kv_dtype", "bfloat16"),
+        ("distribution", "balanced"),
+    )
+    for name, value in absent:
+        if name not in full.columns:
+            full[name] = value
+    return full
 
 
 def _fill(result: pd.DataFrame, places: np.ndarray, frame: pd.DataFrame, family: Family) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from simulator.cost.kernel.silicon import Parameters, Silicon, either
 from simulator.cost.kernel.sizes import Array
 
-PARAMETERS = ("launch", "hbm", "feed", "cta", "io", "comb", "smax", "chunk", "seq")
+PARAMETERS = ("launch", "hbm", "feed", "cta", "io", "comb", "smax", "chunk", "seq", "wide")
+_REFERENCE_DIM = 128.0
 _ROWS = 64.0
 """Query heads of one kv head that one thread block takes together."""
 
@@ -30,7 +31,7 @@ def decode_s(
     splits = np.clip(2.0 * facts.sm_count / units, 1.0, most)
     stream = stream_bytes / splits / p["feed"]
     memory = sequences * g * stream_bytes / (facts.hbm_bytes_per_s * p["hbm"])
-    blocks = p["cta"] * units * splits / facts.sm_count
+    blocks = p["cta"] * p["wide"] ** np.log2(head_dim / _REFERENCE_DIM) * units * splits / facts.sm_count
     in_out = sequences * q * head_dim * 4.0 / facts.hbm_bytes_per_s * p["io"]
     overhead = p["launch"] + p["comb"] * (1.0 - 1.0 / splits) + p["seq"] * sequences
     return overhead + either(stream, memory + blocks, 3.0) + in_out

@@ -49,7 +49,7 @@ def _shipped() -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def fitted(family: str, key: Key) -> Fit:
-    """The most specific parameters there are for `key`. Raises CalibrationError for a family that is not in the file."""
+    """The most specific parameters there are for `key`. Raises CalibrationError for an unknown family."""
     families = _shipped()["families"]
     if family not in families:
         raise CalibrationError(given=family, rule=f"fitted families are {', '.join(families)}")
@@ -60,7 +60,7 @@ def fitted(family: str, key: Key) -> Fit:
             group = groups[name]
             error = group["held_out_error"]
             borrowed = not (name == own or name.startswith(f"{own}/"))
-            # A generation left out of the fit errs about twice as much as shapes left out (docs/kernels.md).
+            # A generation left out errs about twice as much as shapes left out (docs/kernels.md).
             error = error * 2.0 if borrowed else error
             return Fit(dict(zip(names, group["values"], strict=True)), error, name, borrowed)
     raise CalibrationError(given=f"{family} {key}", rule="every family has a root group", way_out="refit")

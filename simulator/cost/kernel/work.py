@@ -58,14 +58,16 @@ def gemm_work(batch: Array, m: Array, n: Array, k: Array, dtype: str) -> Work:
     form = FORMATS[dtype]
     out_bytes = 4.0 if dtype == "fp32" else 2.0
     moved = batch * (m * k * form.activation_bytes + n * k * form.weight_bytes + m * n * out_bytes)
-    return Work(2.0 * batch * m * n * k, moved, dtype)
+    flops = 2.0 * batch * m * n * k
+    return Work(flops, np.where(flops > 0, moved, 0.0), dtype)
 
 
 def grouped_work(rows: Array, active: Array, n: Array, k: Array, dtype: str) -> Work:
     """`rows` tokens spread over `active` experts, each with its own [k, n] weight."""
     form = FORMATS[dtype]
     moved = rows * k * form.activation_bytes + active * n * k * form.weight_bytes + rows * n * 2.0
-    return Work(2.0 * rows * n * k, moved, dtype)
+    flops = 2.0 * rows * n * k
+    return Work(flops, np.where(flops > 0, moved, 0.0), dtype)
 
 
 def causal_pairs(new: Array, past: Array, window: float | Array | None) -> Array:
