@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulator.collectives.build import algorithms, build
 from simulator.collectives.schedule import Nodes, Schedule
+from simulator.collectives.volume import pair_shares
 from simulator.cost.collective import (
     StepwiseParameters,
     collective_price,
@@ -41,6 +45,10 @@ def _uneven(op: Collective, ranks: int) -> tuple[tuple[float, ...], ...] | None:
     return (row,) * ranks
 
 
+FlowTable = tuple[Collective, list[tuple[int, int]], list[tuple[int, ...]], list[float]]
+"""The op (kept alive: its id is the key), GPUs at both ends of each flow, its links, its bytes."""
+
+
 @dataclass(slots=True)
 class Communicator:
     """Answers are kept: the same collective comes once a layer."""
@@ -50,6 +58,7 @@ class Communicator:
     library: str = "nccl"
     closed: dict[tuple[int, tuple[int, ...]], list[Collective]] = field(default_factory=dict)
     """Collectives that were priced in closed form, by (id of the op, GPUs): their traffic is added up afterwards."""
+    _flows: dict[tuple[int, tuple[int, ...]], FlowTable] = field(default_factory=dict)
     _paths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     _node: list[int] = field(default_factory=list)
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
@@ -121,6 +130,48 @@ class Communicator:
             wire += across / links.nic_bytes_per_s
         efficiency = max(1.0, wire / total) if total else 1.0
         return StepwiseParameters(max(0.0, total - wire), 0.0, 0.0, efficiency, efficiency)
+
+    def flow_table(
+        self, op: Collective, gpus: tuple[int, ...]
+    ) -> tuple[list[tuple[int, int]], list[tuple[int, ...]], list[float]]:
+        """Every pair that has bytes for each other: (GPUs at both ends, links, bytes)."""
+        key = (id(op), gpus)
+        found = self._flows.get(key)
+        if found is None:
+            found = self._flows[key] = self._fresh_flows(op, gpus)
+        return found[1:]
+
+    def _fresh_flows(self, op: Collective, gpus: tuple[int, ...]) -> FlowTable:
+        bytes_ = self.pair_bytes(op, gpus)
+        sources, destinations = np.nonzero(bytes_)
+        places = list(zip(sources.tolist(), destinations.tolist(), strict=True))
+        self.find_paths(gpus, set(places))
+        ranks = len(gpus)
+        ends = [(gpus[a if a < ranks else b], gpus[b if b < ranks else a]) for a, b in places]
+        paths = [self.path(gpus, a, b) for a, b in places]
+        return op, ends, paths, bytes_[sources, destinations].tolist()
+
+    def busiest_link_s(self, paths: list[tuple[int, ...]], sizes: list[float]) -> float:
+        """Seconds that the busiest link needs for these bytes."""
+        if not paths:
+            return 0.0
+        lengths = [len(path) for path in paths]
+        links = np.array([link for path in paths for link in path], dtype=np.int64)
+        used, place = np.unique(links, return_inverse=True)
+        carried = np.bincount(place, weights=np.repeat(sizes, lengths))
+        return float((carried / self.cluster.link_bandwidth_bytes_per_s[used]).max())
+
+    def pair_bytes(self, op: Collective, gpus: tuple[int, ...]) -> NDArray[np.float64]:
+        """Bytes from each vertex of the schedule to each other, shape (vertices, vertices)."""
+        ranks = len(gpus)
+        if op.kind == "all_to_all" and op.share:
+            share = np.array(op.share) / sum(op.share)
+            pairs = np.tile(share * op.bytes, (ranks, 1))
+            if op.exchange is not None and op.exchange.phase == "combine":  # answers go back the way the rows came
+                pairs = pairs.T.copy()
+            np.fill_diagonal(pairs, 0.0)
+            return pairs
+        return pair_shares(self.schedule(op, gpus)) * op.bytes
 
     def note_closed(self, op: Collective, gpus: tuple[int, ...]) -> None:
         """Remembers that this collective's bytes went over links that were not simulated."""

@@ -11,7 +11,7 @@ from simulator.program.frame import Options
 from simulator.topology.cluster import Cluster
 
 Role = Literal["mixed", "prefill", "decode"]
-Fidelity = Literal["auto", "stepwise", "closed_form"]
+Fidelity = Literal["auto", "stepwise", "flow", "closed_form"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,15 @@ class Numbers:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkFault:
+    """From `at_s` on a link has `factor` of its bandwidth (0: it is down). Seen by fidelity "flow" only."""
+
+    link: int
+    at_s: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """One scenario, resolved. With one pool of role "mixed" everything runs there; with a "prefill" and a
     "decode" pool the KV cache is handed over between them.
@@ -71,7 +80,9 @@ class Deployment:
     algorithms: dict[str, str] = field(default_factory=dict)
     """Collective kind -> algorithm, where the user forces one; others are selected as the library would."""
     fidelity: Fidelity = "auto"
-    """auto: collectives of layers with numbers move chunk by chunk over links, others in closed form."""
+    """auto: collectives of layers with numbers move chunk by chunk over links, others in closed form. flow: all
+    transfers share links fairly, and slow each other where they meet."""
+    faults: tuple[LinkFault, ...] = ()
     memory_margin: float = 0.1
     """Part of a GPU's memory left to the runtime (engines' gpu_memory_utilization is 1 minus this)."""
     facts: dict[str, object] = field(default_factory=dict)

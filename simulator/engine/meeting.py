@@ -1,19 +1,21 @@
 """A collective in progress: ranks arrive, and when all are there it takes its time, at once or round by round."""
 
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Literal
 
 import simpy
 
 from simulator.collectives.schedule import Schedule, Transfer, per_rank
 from simulator.cost.collective import StepwiseParameters
 from simulator.engine.communicator import Communicator
+from simulator.engine.flows import FlowNetwork
 from simulator.engine.links import Links
 from simulator.numeric.exchange import adder, bring, exchange, sizes_of, take
 from simulator.numeric.rounding import Rounder
 from simulator.program.ops import Collective
 
 Steps = Generator[simpy.Event, Any, None]
+Mode = Literal["stepwise", "flow", "closed_form"]
 
 
 class Meeting:
@@ -35,9 +37,9 @@ class Meeting:
         """Members that have not come."""
         return tuple(rank for place, rank in enumerate(self.group) if place not in self.arrived)
 
-    def run(self, comm: Communicator, links: Links, stepwise: bool) -> None:
+    def run(self, comm: Communicator, links: Links, mode: Mode, flows: FlowNetwork | None = None) -> None:
         """Starts the collective now; `done` fires at its end."""
-        if stepwise:
+        if mode == "stepwise":
             schedule = comm.schedule(self.op, self.gpus)
             self.env.process(_Stepwise(self, schedule, comm, links).run())
             return
@@ -45,9 +47,26 @@ class Meeting:
             values = [self.arrived[place] for place in range(len(self.group))]
             schedule = comm.schedule(self.op, self.gpus)
             self.outputs, self.gathered = exchange(self.twin, schedule, values, self.sizes, self.round_)
+        if flows is not None:
+            self.env.process(self._flow(comm, flows))
+            return
         comm.note_closed(self.op, self.gpus)
         timeout = self.env.timeout(comm.price(self.op, self.gpus).time_s)
         timeout.callbacks.append(self._finish)
+
+    def _flow(self, comm: Communicator, flows: FlowNetwork) -> Steps:
+        """All of the algorithm's bytes at once, after what the closed form spends off the wires.
+
+        Where the library uses more than the routes' links carry, the bytes shrink to the closed form's time.
+        """
+        pairs, paths, sizes = comm.flow_table(self.op, self.gpus)
+        total = comm.price(self.op, self.gpus).time_s
+        wire_s = comm.busiest_link_s(paths, sizes)
+        shrink = min(1.0, total / wire_s) if wire_s else 1.0
+        yield self.env.timeout(max(0.0, total - wire_s * shrink))
+        if paths:
+            yield flows.start(pairs, paths, [size * shrink for size in sizes], self.op.name)
+        self.done.succeed()
 
     def _finish(self, _event: simpy.Event) -> None:
         self.done.succeed()

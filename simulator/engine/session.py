@@ -12,6 +12,7 @@ from simulator.cost.floor import floor_s
 from simulator.engine.bind import BoundProgram, Prices, bind
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
+from simulator.engine.flows import FlowNetwork
 from simulator.engine.handover import HandoverRun
 from simulator.engine.links import Links
 from simulator.engine.log import HandoverRecord, OpRecord, StepRecord
@@ -72,6 +73,9 @@ class _Session:
         self.env = simpy.Environment()
         self.links = Links(deployment.cluster)
         self.comm = Communicator(deployment.cluster, deployment.algorithms)
+        self.flows = None
+        if deployment.fidelity == "flow":
+            self.flows = FlowNetwork(self.env, deployment.cluster, self.links, deployment.faults)
         self.result = Simulation(deployment, links=self.links, communicator=self.comm)
         self.result.lengths = prompt_lengths(deployment)
         self.machines: dict[str, Machine] = {}
@@ -166,7 +170,13 @@ class _Session:
         if pool.name not in self.machines:
             device = self.deployment.cluster.device(pool.gpus[0])
             self.machines[pool.name] = Machine(
-                self.env, self.comm, self.links, Prices(device), self.result.ops, self.deployment.fidelity
+                self.env,
+                self.comm,
+                self.links,
+                Prices(device),
+                self.result.ops,
+                self.deployment.fidelity,
+                self.flows,
             )
         return self.machines[pool.name]
 

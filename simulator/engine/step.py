@@ -9,9 +9,11 @@ import simpy
 
 from simulator.engine.bind import BoundOp, BoundProgram, Prices
 from simulator.engine.communicator import Communicator
+from simulator.engine.deployment import Fidelity
+from simulator.engine.flows import FlowNetwork
 from simulator.engine.links import Links
 from simulator.engine.log import OpRecord
-from simulator.engine.meeting import Meeting
+from simulator.engine.meeting import Meeting, Mode
 from simulator.errors import StalledError
 from simulator.numeric.batch import Tokens, ids_of
 from simulator.numeric.kernels import run_op
@@ -33,8 +35,9 @@ class Machine:
     links: Links
     prices: Prices
     ops: list[OpRecord]
-    stepwise: str = "auto"
-    """"auto": collectives with numbers move chunk by chunk; "stepwise": all do; "closed_form": none does."""
+    fidelity: Fidelity = "auto"
+    flows: FlowNetwork | None = None
+    """The fluid network, with fidelity "flow"."""
     keep_ops: bool = True
 
 
@@ -228,8 +231,7 @@ class StepRun:
             meeting.sizes = rank.sizes.get(numbers.split_like)
         if len(meeting.arrived) == len(group):
             del self.meetings[key]
-            stepwise = machine.stepwise == "stepwise" or (machine.stepwise == "auto" and numbers is not None)
-            meeting.run(machine.comm, machine.links, stepwise)
+            meeting.run(machine.comm, machine.links, self._mode(numbers is not None), machine.flows)
         start_s = self.env.now
         rank.waiting_for = f"{op.name!r} (layer {bound.segment.layer})"
         yield meeting.done
@@ -241,6 +243,13 @@ class StepRun:
         if machine.keep_ops:
             price = machine.comm.price(op, meeting.gpus)
             self._log(rank, bound, "comm", op.kind, start_s, self.env.now, op.bytes, price.provenance, price.bound)
+
+    def _mode(self, numbers: bool) -> Mode:
+        """auto: chunk by chunk where numbers run, in closed form elsewhere."""
+        fidelity = self.machine.fidelity
+        if fidelity == "auto":
+            return "stepwise" if numbers else "closed_form"
+        return fidelity
 
     def _post(self, rank: _Rank, bound: BoundOp) -> None:
         """A pipeline send: the message is on its way, the stream goes on."""

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from simulator.collectives.volume import pair_shares
 from simulator.engine.communicator import Communicator
 from simulator.engine.links import Passage
 from simulator.engine.session import Simulation
@@ -54,23 +52,10 @@ def _described(simulation: Simulation, carried: dict[int, float]) -> pd.DataFram
 def _add_closed(carried: dict[int, float], comm: Communicator, ops: list[Collective], gpus: tuple[int, ...]) -> None:
     """The algorithm's bytes between each pair, over the pair's route, as often as the collective ran."""
     op = ops[0]
-    pairs = _pair_bytes(comm, op, gpus) * len(ops)
+    pairs = comm.pair_bytes(op, gpus) * len(ops)
     for source, destination in zip(*np.nonzero(pairs), strict=True):
         for link in comm.path(gpus, int(source), int(destination)):
             carried[link] += float(pairs[source, destination])
-
-
-def _pair_bytes(comm: Communicator, op: Collective, gpus: tuple[int, ...]) -> NDArray[np.float64]:
-    """Bytes from each vertex to each other, shape (vertices, vertices)."""
-    ranks = len(gpus)
-    if op.kind == "all_to_all" and op.share:
-        share = np.array(op.share) / sum(op.share)
-        pairs = np.tile(share * op.bytes, (ranks, 1))
-        if op.exchange is not None and op.exchange.phase == "combine":  # answers go back the way the rows came
-            pairs = pairs.T.copy()
-        np.fill_diagonal(pairs, 0.0)
-        return pairs
-    return pair_shares(comm.schedule(op, gpus)) * op.bytes
 
 
 def transfer_frame(log: list[Passage]) -> pd.DataFrame:
