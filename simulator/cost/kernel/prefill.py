@@ -27,7 +27,7 @@ def tile_work(
     walked = pairs / new + 0.5 * tile * (1.0 + pad)
     longest = np.minimum(prompts.past + np.ceil(prompts.new / tile) * tile, window + tile)
     longest = np.where(prompts.new > 0, longest, 0.0)
-    return tiles.sum(-1), (tiles * walked).sum(-1), longest.max(-1)
+    return tiles.sum(-1), (tiles * walked).sum(-1), longest.max(-1, initial=0.0)
 
 
 def prefill_s(
