@@ -1,7 +1,8 @@
 """The network as flows that share links fairly: `fidelity: flow`, where transfers meet and links fail."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import simpy
@@ -51,6 +52,14 @@ class FlowNetwork:
             self._started[flow] = (self.env.now, path, size, label)
         self._set_timer()
         return done
+
+    def send(
+        self, pair: Pair, path: tuple[int, ...], size: float, latency_s: float, efficiency: float, label: str
+    ) -> Generator[simpy.Event, Any, None]:
+        """One message as a process: its latency, then its bytes, as many more as the protocol wastes of the rate."""
+        yield self.env.timeout(latency_s)
+        if path:
+            yield self.start([pair], [path], [size / efficiency], label)
 
     def _again(self, flows: Ints, capacity: Floats) -> Paths:
         """Other ways for flows that cross a dead link."""

@@ -8,6 +8,7 @@ import simpy
 from simulator.cost.collective.transfer import MOVERS, Engine, line_share
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
+from simulator.engine.flows import FlowNetwork
 from simulator.engine.links import Links
 from simulator.engine.log import HandoverRecord
 from simulator.engine.miniature_run import MiniatureRun
@@ -37,10 +38,17 @@ class HandoverRun:
     """Plans, times and (where numbers run) carries out one hand-over."""
 
     def __init__(
-        self, deployment: Deployment, source: Pool, destination: Pool, comm: Communicator, links: Links
+        self,
+        deployment: Deployment,
+        source: Pool,
+        destination: Pool,
+        comm: Communicator,
+        links: Links,
+        flows: FlowNetwork | None = None,
     ) -> None:
         self.architecture = deployment.architecture
         self.source, self.destination, self.comm, self.links = source, destination, comm, links
+        self.flows = flows
         self.mover: Engine = "mooncake-vllm"
         self.records: list[HandoverRecord] = []
 
@@ -54,44 +62,45 @@ class HandoverRun:
         grouped: dict[tuple[int, int], list[Piece]] = {}
         for piece in pieces:
             grouped.setdefault((piece.source, piece.destination), []).append(piece)
-        start_s, events = env.now, []
+        start_s = env.now
+        sends = []
         for (source, destination), group in grouped.items():
             size = sum(piece_bytes(self.architecture, p, lengths[p.sequence]) for p in group)
             copies = sum(
                 piece_bytes(self.architecture, p, lengths[p.sequence]) for p in group if id(p) not in first_copy
             )
             layers = len({layer for p in group for layer in p.layers})
-            end_s = self._send(source, destination, size, layers, start_s)
-            events.append(env.timeout(end_s - start_s))
-            self.records.append(
-                HandoverRecord(
-                    source,
-                    destination,
-                    layers,
-                    sum(len(p.positions) for p in group),
-                    size,
-                    small.get((source, destination), 0.0),
-                    copies,
-                    start_s,
-                    end_s,
-                )
-            )
-        yield env.all_of(events)
+            tokens = sum(len(p.positions) for p in group)
+            moved = small.get((source, destination), 0.0)
+            told = (source, destination, layers, tokens, size, moved, copies, start_s)
+            sends.append(env.process(self._send(env, told)))
+        yield env.all_of(sends)
 
-    def _send(self, source: int, destination: int, size: float, layers: int, now_s: float) -> float:
+    def _send(
+        self, env: simpy.Environment, told: tuple[int, int, int, int, float, float, float, float]
+    ) -> Generator[simpy.Event, Any, None]:
+        source, destination, layers, _, size, *_ = told
         gpus = (self.source.gpus[source], self.destination.gpus[destination])
-        if gpus[0] == gpus[1]:
-            return now_s
-        path = self.comm.path(gpus, 0, 1)
+        if gpus[0] != gpus[1]:
+            path = self.comm.path(gpus, 0, 1)
+            latency_s, efficiency = self._rate(gpus, size, layers)
+            if self.flows is not None:
+                yield from self.flows.send((gpus[0], gpus[1]), path, size, latency_s, efficiency, "kv_transfer")
+            else:
+                end_s = self.links.send(path, size, env.now, latency_s, efficiency, "kv_transfer")
+                yield env.timeout(end_s - env.now)
+        self.records.append(HandoverRecord(*told, env.now))
+
+    def _rate(self, gpus: tuple[int, int], size: float, layers: int) -> tuple[float, float]:
+        """Latency of one message and the part of the line's rate it reaches."""
         if self.comm.crosses_nodes(gpus, 0, 1):
             mover, facts = MOVERS[self.mover], self.comm.links(gpus)
-            latency_s = mover.fixed_s + mover.layer_s * layers + facts.network_latency_s
-            efficiency = line_share(facts.network, self.mover)
-            return self.links.send(path, size, now_s, latency_s, efficiency, "kv_transfer")
+            return mover.fixed_s + mover.layer_s * layers + facts.network_latency_s, line_share(
+                facts.network, self.mover
+            )
         wire = Collective(name="kv_transfer", inputs=(), outputs=(), kind="all_gather", over=(), bytes=size)
         steps = self.comm.steps(wire, gpus)
-        latency_s = steps.launch_s + steps.intra_step_s
-        return self.links.send(path, size, now_s, latency_s, steps.intra_efficiency, "kv_transfer")
+        return steps.launch_s + steps.intra_step_s, steps.intra_efficiency
 
     def numbers(self, miniature: MiniatureRun, states: States) -> dict[tuple[int, int], float]:
         """Moves the miniature's cache; returns the bytes it moved between each pair."""

@@ -244,7 +244,7 @@ class _Session:
         return self._kept_states
 
     def _hand_over(self, miniature: MiniatureRun | None) -> None:
-        run = HandoverRun(self.deployment, self.prefill_pool, self.decode_pool, self.comm, self.links)
+        run = HandoverRun(self.deployment, self.prefill_pool, self.decode_pool, self.comm, self.links, self.flows)
         states = None
         if miniature is not None:
             states = (self._states(self.prefill_pool, miniature), self._states(self.decode_pool, miniature))

@@ -262,37 +262,37 @@ class StepRun:
         wire = Collective(
             name=op.name, inputs=(), outputs=(), kind="all_gather", over=("pp",), bytes=op.bytes
         )  # a pair's step latency and efficiency
-        steps = self.machine.comm.steps(wire, gpus)
-        across = self.machine.comm.crosses_nodes(gpus, 0, 1)
-        arrival_s = self.machine.links.send(
-            self.machine.comm.path(gpus, 0, 1),
-            op.bytes,
-            start_s,
-            steps.launch_s + (steps.inter_step_s if across else steps.intra_step_s),
-            steps.inter_efficiency if across else steps.intra_efficiency,
-            op.name,
-        )
-        event = self.env.timeout(arrival_s - start_s, value)
-        self._letter((rank.rank, peer, bound.segment.micro_batch), event)
-        if self.machine.keep_ops:
-            self._log(rank, bound, "comm", "send", start_s, arrival_s, op.bytes, "fitted", "link")
-
-    def _letter(self, key: tuple[int, int, int], sent: simpy.Event) -> None:
-        box = self.mail.get(key)
-        if box is None:
-            self.mail[key] = sent
+        comm, links, flows = self.machine.comm, self.machine.links, self.machine.flows
+        steps, across = comm.steps(wire, gpus), comm.crosses_nodes(gpus, 0, 1)
+        latency_s = steps.launch_s + (steps.inter_step_s if across else steps.intra_step_s)
+        efficiency = steps.inter_efficiency if across else steps.intra_efficiency
+        path, key = comm.path(gpus, 0, 1), (rank.rank, peer, bound.segment.micro_batch)
+        if flows is not None:
+            sent: simpy.Event = self.env.process(flows.send(gpus, path, op.bytes, latency_s, efficiency, op.name))
         else:
-            sent.callbacks.append(partial(_forward, box))
+            arrival_s = links.send(path, op.bytes, start_s, latency_s, efficiency, op.name)
+            sent = self.env.timeout(arrival_s - start_s)
+        sent.callbacks.append(partial(self._delivered, rank, bound, key, value, start_s))
+
+    def _delivered(
+        self, rank: _Rank, bound: BoundOp, key: tuple[int, int, int], value: Any, start_s: float, _event: simpy.Event
+    ) -> None:
+        self._box(key).succeed(value)
+        if self.machine.keep_ops and isinstance(bound.op, Send):
+            self._log(rank, bound, "comm", "send", start_s, self.env.now, bound.op.bytes, "fitted", "link")
+
+    def _box(self, key: tuple[int, int, int]) -> simpy.Event:
+        """The letter box of (from, to, micro-batch): whoever comes first makes it."""
+        if key not in self.mail:
+            self.mail[key] = self.env.event()
+        return self.mail[key]
 
     def _receive(self, rank: _Rank, bound: BoundOp) -> Steps:
         op = bound.op
         assert isinstance(op, Receive)
         key = (self._peer(rank.rank, op.offset), rank.rank, bound.segment.micro_batch)
-        event = self.mail.get(key)
-        if event is None:
-            event = self.mail[key] = self.env.event()
         rank.waiting_for = f"receive from rank {key[0]}"
-        value = yield event
+        value = yield self._box(key)
         rank.waiting_for = ""
         if bound.numbers is not None and self.plan.states is not None:
             self._store(rank, bound, (value,))
@@ -325,10 +325,6 @@ class StepRun:
                 bound_by,
             )
         )
-
-
-def _forward(box: simpy.Event, sent: simpy.Event) -> None:
-    box.succeed(sent.value)
 
 
 _NO_IDS: Any = None
