@@ -30,10 +30,20 @@ def together(*prices: Price) -> Price:
     )
 
 
-def price_op(op: ops.ComputeOp, device: Device, ep_index: int = 0) -> Price:
-    """Time of one op on one rank; `ep_index` picks the rank's experts where they are unevenly loaded."""
-    if isinstance(op, ops.Experts):
-        return _experts(op, device, ep_index)
+def price_op(op: ops.ComputeOp, device: Device, ep_index: int = 0, backend: str = "") -> Price:
+    """Time of one op on one rank; `ep_index` picks the rank's experts where they are unevenly loaded.
+
+    `backend` ("vllm", "sglang", "trtllm") picks that engine's kernels where they differ; "" the usual ones.
+    """
+    match op:
+        case ops.Experts():
+            return _experts(op, device, ep_index)
+        case ops.Linear():
+            return _linear(op, device, backend)
+        case ops.Attend():
+            return _attend(op, device, backend)
+        case ops.AttendLatent():
+            return _attend_latent(op, device, backend)
     return PRICES[type(op)](op, device)
 
 
@@ -50,8 +60,8 @@ def _norm(op: ops.Norm, device: Device) -> Price:
     return _stream(device, size * len(op.inputs), size * len(op.outputs), "norm")
 
 
-def _linear(op: ops.Linear, device: Device) -> Price:
-    return kernel.gemm(device, op.tokens, sum(op.ns), op.k, op.dtype)
+def _linear(op: ops.Linear, device: Device, backend: str = "") -> Price:
+    return kernel.gemm(device, op.tokens, sum(op.ns), op.k, op.dtype, backend)
 
 
 def _two_way(op: Any, device: Device) -> Price:
@@ -76,16 +86,16 @@ def _parts(shape: AttentionShape, window: int | None) -> tuple[tuple[tuple[int, 
     return shape.prefills, tokens
 
 
-def _attend(op: ops.Attend, device: Device) -> Price:
+def _attend(op: ops.Attend, device: Device, backend: str = "") -> Price:
     window = _keys_read(op)
     prefills, kv_tokens = _parts(op.shape, window)
     shape = (op.heads, op.kv_heads, op.head_dim, op.v_head_dim, op.kv_dtype)
     prices = []
     if prefills:
-        prices.append(_shared(kernel.attention_prefill(device, prefills, *shape, window), op.shape.share))
+        prices.append(_shared(kernel.attention_prefill(device, prefills, *shape, window, backend), op.shape.share))
     if op.shape.decodes:
         prices.append(
-            kernel.attention_decode(device, op.shape.decodes, ceil(kv_tokens * op.shape.share), *shape, window)
+            kernel.attention_decode(device, op.shape.decodes, ceil(kv_tokens * op.shape.share), *shape, window, backend)
         )
     return together(*prices)
 
@@ -108,7 +118,7 @@ def _shared(price: Price, share: float) -> Price:
     return price if share == 1.0 else Price(price.time_s * share, price.provenance, price.error, price.bound)
 
 
-def _attend_latent(op: ops.AttendLatent, device: Device) -> Price:
+def _attend_latent(op: ops.AttendLatent, device: Device, backend: str = "") -> Price:
     prices = []
     prefills, kv_tokens = _parts(op.shape, op.sparse_top_k)
     if prefills:
@@ -116,14 +126,14 @@ def _attend_latent(op: ops.AttendLatent, device: Device) -> Price:
         new_tokens = ceil(sum(new for new, _ in prefills) * op.shape.share)
         width = op.heads * (op.nope_head_dim + op.v_head_dim)
         prices.append(kernel.gemm(device, tokens, width, op.kv_lora_rank, op.dtype))
-        core = kernel.mla_prefill(
-            device, prefills, op.heads, op.kv_lora_rank, op.rope_head_dim, op.nope_head_dim, op.v_head_dim, op.kv_dtype
-        )
+        widths = (op.kv_lora_rank, op.rope_head_dim, op.nope_head_dim, op.v_head_dim)
+        core = kernel.mla_prefill(device, prefills, op.heads, *widths, op.kv_dtype, backend)
         prices += [_shared(core, op.shape.share), _indexer(op, device, new_tokens, tokens)]
     if op.shape.decodes:
         n, read = op.shape.decodes, ceil(kv_tokens * op.shape.share)
         prices.append(kernel.bmm(device, op.heads, n, op.kv_lora_rank, op.nope_head_dim, "bf16"))
-        prices.append(kernel.mla_decode(device, n, read, op.heads, op.kv_lora_rank, op.rope_head_dim, op.kv_dtype))
+        widths_read = (op.kv_lora_rank, op.rope_head_dim)
+        prices.append(kernel.mla_decode(device, n, read, op.heads, *widths_read, op.kv_dtype, backend))
         prices.append(kernel.bmm(device, op.heads, n, op.v_head_dim, op.kv_lora_rank, "bf16"))
         prices.append(_indexer(op, device, n, op.shape.decode_kv_tokens))
     return together(*prices)

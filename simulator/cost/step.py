@@ -12,9 +12,10 @@ from simulator.cost.op import price_op
 from simulator.cost.price import Price
 from simulator.hardware.device import Device
 from simulator.program.build import Program, Segment
-from simulator.program.ops import Collective, CommOp, Experts, Op, Receive, Send
+from simulator.program.ops import Collective, CommOp, ComputeOp, Experts, Op, Receive, Send
 
 PriceComm = Callable[[CommOp], Price]
+PriceCompute = Callable[[ComputeOp], Price]
 _SAME_S = 1e-12
 
 
@@ -49,10 +50,14 @@ class _Clock:
 
 
 class StepPricer:
-    """Prices programs of one device; `comm` prices collectives, sends and receives."""
+    """Prices programs of one device; `comm` prices collectives, sends and receives.
 
-    def __init__(self, device: Device, comm: PriceComm) -> None:
+    `compute` prices the other ops where an engine runs them its own way; None: each op as its own kernel.
+    """
+
+    def __init__(self, device: Device, comm: PriceComm, compute: PriceCompute | None = None) -> None:
         self._device, self._comm = device, comm
+        self._compute = compute or self._alone
 
     def price(self, program: Program) -> StepPrice:
         """Time of one stage's step over all its micro-batches."""
@@ -86,6 +91,9 @@ class StepPricer:
     def _price(self, op: Op) -> Price:
         if isinstance(op, Collective | Send | Receive):
             return self._comm(op)
+        return self._compute(op)
+
+    def _alone(self, op: ComputeOp) -> Price:
         busiest = max(range(len(op.load.rows)), key=op.load.totals.__getitem__) if isinstance(op, Experts) else 0
         return price_op(op, self._device, busiest)
 
