@@ -21,7 +21,9 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "kernels": (),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
-    "collectives": ("setup_id", "gpu", "intra_node", "inter_node", "library", "library_version", "mode", "op", "dtype"),
+    "collectives": (
+        *("setup_id", "gpu", "intra_node", "inter_node", "library", "library_version", "mode", "op", "dtype", "notes"),
+    ),
     "expert_all_to_all": ("gpu", "backend", "version", "kernel", "phase", "dispatch_dtype", "notes", "group_id"),
     "kv_transfer": ("setup_id", "gpu", "fabric", "engine", "op", "memory", "notes"),
     "kernels": ("gpu", "op"),
@@ -51,6 +53,9 @@ def check_columns(frame: pd.DataFrame, table: str) -> None:
                 where=f"{table}.csv", given=f"columns {', '.join(map(str, frame.columns[:6]))} ...",
                 rule=f"needs the column {column!r}", way_out="the README of the data names the columns",
             )  # fmt: skip
+    for column in TEXTS.get(table, ()):
+        if not pd.api.types.is_string_dtype(frame[column]):
+            frame[column] = frame[column].astype(object)  # a column without a word is read as numbers
     for column in (*NUMBERS.get(table, ()), *(c for c in OUTCOMES.get(table, ()) if c in frame.columns)):
         numbers = pd.to_numeric(frame[column], errors="coerce")
         bad = numbers.isna() & frame[column].notna() & (frame[column].astype(str).str.strip() != "")

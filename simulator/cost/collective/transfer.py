@@ -34,7 +34,7 @@ class Mover:
 
 MOVERS: dict[str, Mover] = {
     "mooncake-vllm": Mover(
-        5e-5, 9.5e-6, 0.795, "Mooncake docs vllm-v1-pd-performance (2026-08): Qwen3-8B, 8 x CX-7 RoCE, 20 MB to 4.8 GB"
+        5e-5, 9.5e-6, 0.76, "Mooncake docs vllm-v1-pd-performance (2026-08): Qwen3-8B, 8 x CX-7 RoCE, 20 MB to 4.8 GB"
     ),
     "mooncake-sglang": Mover(
         1e-4, 1.7e-5, 0.83, "Mooncake docs SGLang 1P1D (2026): Qwen3-235B, 4 x 400G, 49 MB 2.07 ms to 12.6 GB 76.8 ms"
