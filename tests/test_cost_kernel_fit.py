@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simulator.cost.kernel.rows import FAMILIES
 from simulator.errors import DataError
 from simulator.validation import fit_kernels
 from simulator.validation.kernel_priors import PRIORS
-from simulator.validation.kernel_rows import FAMILIES
 from simulator.validation.kernels import predict
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"

@@ -23,11 +23,11 @@ from scipy.optimize import least_squares
 
 from simulator.cost.kernel.choose import Key
 from simulator.cost.kernel.parameters import FORMAT
+from simulator.cost.kernel.rows import FAMILIES, Case, Family
 from simulator.cost.kernel.silicon import Parameters
 from simulator.cost.kernel.sizes import Array
 from simulator.errors import DataError
 from simulator.validation.kernel_priors import PRIORS, UPPER
-from simulator.validation.kernel_rows import FAMILIES, Case, Family
 
 FOLDS = 5
 STRENGTHS = (0.6, 1.3)

@@ -8,9 +8,9 @@ import pandas as pd
 
 from simulator.cost.kernel import choose
 from simulator.cost.kernel.parameters import Fit, fitted
+from simulator.cost.kernel.rows import FAMILIES, Family
 from simulator.errors import DataError, ShardsimError
 from simulator.hardware.catalogue import find_device
-from simulator.validation.kernel_rows import FAMILIES, Family
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
