@@ -1,0 +1,318 @@
+"""Continuous batching as a pure machine.
+
+`arrive` puts a request in the queue, `plan` decides the next step, `complete` says that it ran. Between `plan` and
+`complete` only `arrive` may be called. Decoding sequences are not touched step by step: a sequence remembers when
+it joined, and `complete(steps=k)` moves all of them at once, in time that does not grow with k.
+"""
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from simulator.errors import WorkloadError
+from simulator.serving.blocks import KvBlocks
+from simulator.serving.policy import Policy
+
+
+class Held:
+    """A request inside the machine."""
+
+    __slots__ = (
+        "computed", "emitted", "finish", "hashes", "held", "id", "input_tokens", "joined", "order", "output_tokens",
+        "pages", "target",
+    )  # fmt: skip
+
+    def __init__(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...]) -> None:
+        self.id, self.input_tokens, self.output_tokens, self.hashes = number, input_tokens, output_tokens, hashes
+        self.emitted = 0
+        """Tokens answered when it last joined or left the decodes; more by now, if it is among them."""
+        self.target = input_tokens
+        """Tokens to compute before the next one is emitted: the prompt, and after a preemption its answer so far."""
+        self.computed = 0
+        self.pages = 0
+        """Private pages taken at admission."""
+        self.held = 0
+        """Leading prefix blocks it shares."""
+        self.joined = -1
+        """Decode steps done when it joined them; -1: not decoding."""
+        self.finish = -1
+        self.order = 0
+
+
+class Step(NamedTuple):
+    """What to run next. Idle: no chunk and no decode."""
+
+    chunks: tuple[tuple[int, int, int], ...]
+    """(request, new tokens, tokens before them) of each prompt chunk."""
+    decodes: int
+    decode_kv_tokens: int
+    """KV tokens that the decodes read, their own new ones included."""
+    leap: int
+    """So many times can this step be repeated, its decodes one token longer each time, before a decision is due;
+    1 where there are chunks."""
+    preempted: tuple[int, ...]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to run."""
+        return not self.chunks and not self.decodes
+
+
+class Outcome(NamedTuple):
+    """Who emitted because of a chunk, and who is done."""
+
+    emitted: tuple[int, ...]
+    """Requests whose prompt is complete: their first token, or, after a preemption, the next one."""
+    finished: tuple[int, ...]
+
+
+class Batcher:
+    """The scheduler of one replica (or of one data-parallel attention rank)."""
+
+    def __init__(self, policy: Policy, blocks: KvBlocks) -> None:
+        self.policy, self.blocks = policy, blocks
+        self.waiting: deque[Held] = deque()
+        self.running: dict[int, Held] = {}
+        """Requests that hold pages, in order of admission."""
+        self.prefilling: deque[Held] = deque()
+        self.arrived = self.finished = 0
+        self.decodes = 0
+        self.kv_tokens = 0
+        """KV tokens of the decoding sequences."""
+        self.reserved_tokens = 0
+        """Targets of the prefilling ones."""
+        self.outstanding = 0
+        """Tokens that running requests have yet to emit."""
+        self.steps_done = 0
+        """Steps with decodes so far."""
+        self._due = [0] * policy.block_tokens
+        """_due[i]: decodes that need a new page before step s where s = i modulo block_tokens."""
+        self._finish: list[tuple[int, int, Held]] = []
+        self._chunks: list[tuple[Held, int]] = []
+        self._planned_decodes = 0
+        self._orders = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are waiting or running."""
+        return len(self.waiting) + len(self.running)
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    def arrive(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...] = ()) -> None:
+        """A request comes. Raises WorkloadError for one that this machine could never answer."""
+        need = self.blocks.pages(input_tokens + output_tokens - 1)
+        if need > self.blocks.capacity:
+            raise WorkloadError(
+                where=f"request {number}", given=f"{input_tokens} + {output_tokens} tokens",
+                rule=f"needs {need} KV blocks of {self.blocks.block_tokens}; there are {self.blocks.capacity}",
+                way_out="use more GPUs, a smaller KV type, or shorter requests",
+            )  # fmt: skip
+        if not self.policy.chunked and input_tokens > self.policy.max_batched_tokens:
+            raise WorkloadError(
+                where=f"request {number}", given=f"{input_tokens} prompt tokens",
+                rule=f"does not fit a step of {self.policy.max_batched_tokens} tokens, and prompts are not cut",
+                way_out="raise max_batched_tokens, or set chunked: true",
+            )  # fmt: skip
+        self.arrived += 1
+        self.waiting.append(Held(number, input_tokens, output_tokens, hashes))
+
+    def plan(self) -> Step:
+        """Decide the next step. Pages are taken for the prompts it admits, and freed by whom it preempts."""
+        policy = self.policy
+        preempted: list[int] = []
+        decodes = 0
+        if policy.mixed:
+            preempted = self._make_room()
+            decodes = self.decodes
+            self._choose(policy.max_batched_tokens - decodes, self._growth(), admit=not preempted)
+        else:
+            self._choose(policy.max_batched_tokens, 0, admit=True)
+            if not self._chunks:
+                preempted = self._make_room()
+                decodes = self.decodes
+        self._planned_decodes = decodes
+        chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
+        leap = 1 if chunks or preempted or not decodes else self._leap()
+        return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
+
+    def complete(self, steps: int = 1) -> Outcome:
+        """The planned step ran, `steps` times (at most its leap)."""
+        decodes = self._planned_decodes
+        finished: list[int] = []
+        if decodes:
+            self.blocks.take(self._growth(steps))
+            self.steps_done += steps
+            self.kv_tokens += decodes * steps
+            self.outstanding -= decodes * steps
+            self._collect(finished)
+        emitted: list[int] = []
+        for held, new in self._chunks:
+            held.computed += new
+            if held.computed == held.target:
+                emitted.append(held.id)
+                self._prefilled(held, finished)
+        self._chunks, self._planned_decodes = [], 0
+        return Outcome(tuple(emitted), tuple(finished))
+
+    # ---- decodes ----------------------------------------------------------------------------------------------
+
+    def _growth(self, steps: int = 1) -> int:
+        """Pages that the decodes need for their next `steps` tokens."""
+        if self.policy.reserve == "whole" or not self.decodes:
+            return 0
+        due, size = self._due, self.policy.block_tokens
+        if steps == 1:
+            return due[self.steps_done % size]
+        rounds, rest = divmod(steps, size)
+        return rounds * self.decodes + sum(due[(self.steps_done + i) % size] for i in range(rest))
+
+    def _leap(self) -> int:
+        """Steps until the first decode is done, or until pages run out."""
+        first = self._first_finish()
+        steps = first - self.steps_done
+        if self.policy.reserve == "whole":
+            return steps
+        available, size = self.blocks.available, self.policy.block_tokens
+        if self.decodes * (steps // size + 1) <= available:
+            return steps
+        rounds = available // self.decodes  # every `size` steps, each decode takes exactly one page
+        grown, done = rounds * self.decodes, rounds * size
+        while done < steps:
+            grown += self._due[(self.steps_done + done) % size]
+            if grown > available:
+                break
+            done += 1
+        return min(steps, done)
+
+    def _first_finish(self) -> int:
+        heap = self._finish
+        while heap[0][2].finish != heap[0][0]:
+            heappop(heap)
+        return heap[0][0]
+
+    def _collect(self, finished: list[int]) -> None:
+        heap, now = self._finish, self.steps_done
+        while heap and heap[0][0] <= now:
+            finish, _, held = heappop(heap)
+            if held.finish == finish:
+                self._leave(held)
+                self._release(held)
+                finished.append(held.id)
+                self.finished += 1
+
+    def _leave(self, held: Held) -> None:
+        """A sequence stops decoding, done or preempted; its pages stay."""
+        done = self.steps_done - held.joined
+        self._due[(held.joined - held.target) % self.policy.block_tokens] -= 1
+        self.decodes -= 1
+        self.kv_tokens -= held.target + done
+        held.emitted += done
+        if self.policy.reserve == "prompt":
+            held.pages += self.blocks.pages(held.target + done) - self.blocks.pages(held.target)
+        held.joined = held.finish = -1
+
+    def _release(self, held: Held) -> None:
+        self.blocks.give(held.pages)
+        if held.held and self.blocks.prefix is not None:
+            self.blocks.prefix.release(held.hashes[: held.held])
+        held.pages = held.held = 0
+        del self.running[held.id]
+
+    # ---- preemption -------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> list[int]:
+        """Preempt the youngest until the decodes' next tokens have pages."""
+        preempted: list[int] = []
+        while self._growth() > self.blocks.available:
+            held = self.running[next(reversed(self.running))]
+            if held.joined >= 0:
+                self._leave(held)
+            else:
+                self.prefilling.remove(held)
+                self.reserved_tokens -= held.target
+            self.outstanding -= held.output_tokens - held.emitted
+            self._release(held)
+            held.target, held.computed = held.input_tokens + held.emitted, 0
+            self.waiting.appendleft(held)
+            preempted.append(held.id)
+        return preempted
+
+    # ---- prompts ----------------------------------------------------------------------------------------------
+
+    def _choose(self, budget: int, growth: int, *, admit: bool) -> None:
+        """Fill the step's chunks: prompts already begun, then those that can be admitted, in order."""
+        chunks = self._chunks = []
+        for held in self.prefilling:
+            if budget <= 0:
+                return
+            new = min(held.target - held.computed, budget)
+            chunks.append((held, new))
+            budget -= new
+        while admit and budget > 0 and self.waiting and len(self.running) < self.policy.max_sequences:
+            held = self.waiting[0]
+            if (not self.policy.chunked and held.target > budget) or not self._admit(held, growth):
+                return
+            new = min(held.target - held.computed, budget)
+            chunks.append((held, new))
+            budget -= new
+
+    def _admit(self, held: Held, growth: int) -> bool:
+        """Take pages for the first waiting request, if there are enough."""
+        blocks, policy = self.blocks, self.policy
+        left = held.output_tokens - held.emitted
+        wanted = held.target + policy.headroom * (left + self.outstanding)
+        room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
+        if policy.headroom and self.running and wanted > room:
+            return False
+        last = held.input_tokens + held.output_tokens - 1 if policy.reserve == "whole" else held.target
+        shared = self._cached(held)
+        need = blocks.pages(last) - shared * blocks.prefix_pages
+        hits = held.hashes[:shared]
+        idle = blocks.prefix.idle_among(hits) if blocks.prefix is not None else 0
+        if need + growth > blocks.available - idle * blocks.prefix_pages:
+            return False
+        if shared and blocks.prefix is not None:
+            blocks.prefix.hold(hits)
+            held.computed = shared * blocks.prefix.block_tokens
+        blocks.take(need)
+        held.pages, held.held = need, shared
+        self.waiting.popleft()
+        self.running[held.id] = held
+        self._orders += 1
+        held.order = self._orders
+        self.prefilling.append(held)
+        self.reserved_tokens += held.target
+        self.outstanding += left
+        return True
+
+    def _cached(self, held: Held) -> int:
+        """Leading prefix blocks that need no computing; the last prompt token is always computed."""
+        prefix = self.blocks.prefix
+        if prefix is None or not held.hashes:
+            return 0
+        return min(prefix.match(held.hashes), (held.target - 1) // prefix.block_tokens)
+
+    def _prefilled(self, held: Held, finished: list[int]) -> None:
+        """A prompt is complete: its request emits a token and decodes on, or is done."""
+        self.prefilling.remove(held)
+        self.reserved_tokens -= held.target
+        self.outstanding -= 1
+        held.emitted += 1
+        prefix = self.blocks.prefix
+        if prefix is not None and held.hashes:
+            whole = held.input_tokens // prefix.block_tokens
+            entered = self.blocks.share(held.hashes[held.held : whole])
+            held.held += entered
+            held.pages -= entered * self.blocks.prefix_pages
+        if held.emitted == held.output_tokens:
+            self._release(held)
+            finished.append(held.id)
+            self.finished += 1
+            return
+        held.joined = self.steps_done
+        held.finish = self.steps_done + held.output_tokens - held.emitted
+        heappush(self._finish, (held.finish, held.order, held))
+        self._due[(held.joined - held.target) % self.policy.block_tokens] += 1
+        self.decodes += 1
+        self.kv_tokens += held.target

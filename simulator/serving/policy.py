@@ -1,0 +1,67 @@
+"""Scheduler policies as data."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
+
+from simulator.errors import ScenarioError
+
+Reserve = Literal["prompt", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a step is put together. Requests are served in order of arrival, preempted ones first.
+
+    Raises ScenarioError for sizes below 1, a headroom outside [0, 1], and whole prompts without whole reservation
+    (a preempted request's prompt grows, and might then never fit into a step).
+    """
+
+    name: str
+    max_batched_tokens: int
+    """Tokens of one step, over all its sequences."""
+    max_sequences: int
+    """Sequences that hold KV blocks at a time."""
+    block_tokens: int
+    mixed: bool
+    """Prompt chunks share a step with decodes; else prompts go first, alone, and decodes wait."""
+    chunked: bool
+    """A prompt may be cut over several steps."""
+    reserve: Reserve
+    """Blocks taken at admission: for the prompt (blocks are added token by token, and the youngest request is
+    preempted and recomputed when none is left), or for prompt and answer (nobody is preempted)."""
+    headroom: float
+    """Share of the answers' outstanding tokens that must have room when a prompt is admitted."""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("max_batched_tokens", "max_sequences", "block_tokens"):
+            if getattr(self, name) < 1:
+                raise ScenarioError(where=name, given=str(getattr(self, name)), rule="must be at least 1")
+        if not 0.0 <= self.headroom <= 1.0:
+            raise ScenarioError(where="headroom", given=f"{self.headroom:g}", rule="must lie in [0, 1]")
+        if self.reserve not in ("prompt", "whole"):
+            raise ScenarioError(where="reserve", given=repr(self.reserve), rule="must be prompt or whole")
+        if not self.chunked and self.reserve != "whole":
+            raise ScenarioError(
+                where="chunked", given="false", rule='needs reserve = "whole"', way_out="set chunked: true"
+            )
+
+
+@lru_cache(maxsize=1)
+def policies() -> dict[str, Policy]:
+    """The shipped policies by the engine's name."""
+    text = files("simulator.serving").joinpath("policies.toml").read_text(encoding="utf-8")
+    known = {field.name for field in fields(Policy)} - {"name"}
+    tables = tomllib.loads(text)
+    return {name: Policy(name=name, **{key: table[key] for key in known}) for name, table in tables.items()}
+
+
+def find_policy(engine: str) -> Policy:
+    """The policy of "vllm", "sglang" or "tensorrt-llm". Raises ScenarioError for another."""
+    found = policies().get(engine)
+    if found is None:
+        raise ScenarioError(where="engine", given=repr(engine), rule=f"is none of {', '.join(policies())}")
+    return found

@@ -1,0 +1,107 @@
+"""The batcher once more, slowly: every request on its own, one token at a time, pages counted afresh each time."""
+
+from dataclasses import dataclass
+
+from simulator.serving import Policy
+
+
+@dataclass
+class Slow:
+    id: int
+    input: int
+    output: int
+    emitted: int = 0
+    target: int = 0
+    kv: int = 0
+    state: str = "waiting"
+
+
+class NaiveBatcher:
+    def __init__(self, policy: Policy, capacity: int) -> None:
+        self.p, self.capacity = policy, capacity
+        self.waiting: list[Slow] = []
+        self.running: list[Slow] = []
+
+    def pages(self, tokens: int) -> int:
+        return (tokens + self.p.block_tokens - 1) // self.p.block_tokens
+
+    def used(self, extra: int = 0) -> int:
+        """Pages held, with `extra` more tokens on each decode."""
+        total = 0
+        for r in self.running:
+            if self.p.reserve == "whole":
+                total += self.pages(r.input + r.output - 1)
+            elif r.state == "decoding":
+                total += self.pages(r.kv + extra)
+            else:
+                total += self.pages(r.target)
+        return total
+
+    def arrive(self, number: int, given: int, asked: int) -> None:
+        self.waiting.append(Slow(number, given, asked, target=given))
+
+    def decoding(self) -> list[Slow]:
+        return [r for r in self.running if r.state == "decoding"]
+
+    def make_room(self) -> list[int]:
+        out = []
+        while self.used(extra=1) > self.capacity:
+            r = self.running.pop()
+            r.state, r.target, r.kv = "waiting", r.input + r.emitted, 0
+            self.waiting.insert(0, r)
+            out.append(r.id)
+        return out
+
+    def fits(self, r: Slow, extra: int) -> bool:
+        owed = sum(q.output - q.emitted for q in self.running) + r.output - r.emitted
+        tokens = sum(q.kv if q.state == "decoding" else q.target for q in self.running)
+        if self.p.headroom and self.running:
+            room = self.capacity * self.p.block_tokens - tokens
+            if r.target + self.p.headroom * owed > room:
+                return False
+        need = self.pages(r.input + r.output - 1 if self.p.reserve == "whole" else r.target)
+        return need + self.used(extra) <= self.capacity
+
+    def choose(self, budget: int, extra: int, admit: bool) -> list[tuple[Slow, int, int]]:
+        chunks = []
+        for r in [q for q in self.running if q.state == "prefilling"]:
+            if budget > 0:
+                chunks.append((r, min(r.target - r.kv, budget), r.kv))
+                budget -= chunks[-1][1]
+        while admit and budget > 0 and self.waiting and len(self.running) < self.p.max_sequences:
+            r = self.waiting[0]
+            if (not self.p.chunked and r.target > budget) or not self.fits(r, extra):
+                break
+            self.running.append(self.waiting.pop(0))
+            r.state = "prefilling"
+            chunks.append((r, min(r.target, budget), 0))
+            budget -= chunks[-1][1]
+        return chunks
+
+    def step(self) -> tuple[list[tuple[int, int, int]], int, int, list[int], set[int], set[int]]:
+        """(chunks, decodes, KV tokens they read, preempted, emitted by chunks, finished)."""
+        preempted: list[int] = []
+        if self.p.mixed:
+            preempted = self.make_room()
+            decoding = self.decoding()
+            chunks = self.choose(self.p.max_batched_tokens - len(decoding), 1, not preempted)
+        else:
+            chunks = self.choose(self.p.max_batched_tokens, 0, True)
+            decoding = []
+            if not chunks:
+                preempted = self.make_room()
+                decoding = self.decoding()
+        for r in decoding:
+            r.kv += 1
+            r.emitted += 1
+        reads = sum(r.kv for r in decoding)
+        emitted = set()
+        for r, new, _ in chunks:
+            r.kv += new
+            if r.kv == r.target:
+                r.state = "decoding"
+                r.emitted += 1
+                emitted.add(r.id)
+        done = {r.id for r in self.running if r.emitted == r.output}
+        self.running = [r for r in self.running if r.id not in done]
+        return [(r.id, n, past) for r, n, past in chunks], len(decoding), reads, preempted, emitted, done
