@@ -40,7 +40,7 @@ def _uneven(op: Collective, ranks: int) -> tuple[tuple[float, ...], ...] | None:
         return None
     total = sum(op.share)
     row = tuple(op.bytes * part / total for part in op.share)
-    if op.exchange is not None and op.exchange.phase == "combine":
+    if op.back:
         return tuple((part,) * ranks for part in row)
     return (row,) * ranks
 
@@ -167,7 +167,7 @@ class Communicator:
         if op.kind == "all_to_all" and op.share:
             share = np.array(op.share) / sum(op.share)
             pairs = np.tile(share * op.bytes, (ranks, 1))
-            if op.exchange is not None and op.exchange.phase == "combine":  # answers go back the way the rows came
+            if op.back:  # answers go back the way the rows came
                 pairs = pairs.T.copy()
             np.fill_diagonal(pairs, 0.0)
             return pairs

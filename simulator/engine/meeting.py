@@ -152,7 +152,8 @@ class _Stepwise:
         """Full-size bytes of one chunk."""
         op, schedule = self.meeting.op, self.schedule
         if op.kind == "all_to_all" and op.share:
-            return op.bytes * op.share[chunk % schedule.ranks] / sum(op.share)
+            sender, receiver = divmod(chunk, schedule.ranks)
+            return op.bytes * op.share[sender if op.back else receiver] / sum(op.share)
         if op.kind == "all_to_all":
             return op.bytes / schedule.ranks
         return op.bytes / schedule.chunks

@@ -221,6 +221,8 @@ class StepRun:
         if meeting is None:
             gpus = tuple(plan.gpus[member] for member in group)
             meeting = self.meetings[key] = Meeting(self.env, op, group, gpus)
+        elif op.bytes > meeting.op.bytes:  # members may bring unequally much: the one that brings most binds
+            meeting.op = op
         place = group.index(rank.rank)
         numbers = bound.numbers if plan.states is not None else None
         meeting.arrived[place] = rank.values[numbers.inputs[0]] if numbers else None

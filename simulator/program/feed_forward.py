@@ -248,7 +248,7 @@ def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Ite
     )
     yield Collective(
         name="combine", inputs=("answers",), outputs=("returned",), kind="all_to_all", over=("ep",), dim="stack",
-        bytes=visits * hidden * ELEMENT_BYTES[options.combine_dtype], share=share,
+        bytes=visits * hidden * ELEMENT_BYTES[options.combine_dtype], share=share, back=True,
         exchange=_carried(frame, moe, "combine", tokens), dtype=options.combine_dtype,
     )  # fmt: skip
     yield CombineUnpack(

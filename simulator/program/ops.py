@@ -422,6 +422,8 @@ class Collective:
     split_like: str = ""
     """reduce_scatter: cut as this tensor was gathered; empty: evenly."""
     share: tuple[float, ...] = ()
+    back: bool = False
+    """all_to_all: `share` says how much comes back from each rank (combine), not how much goes there."""
     exchange: ExpertExchange | None = None
     dtype: str = "bf16"
     stream: Stream = "comm"
