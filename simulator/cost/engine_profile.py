@@ -1,0 +1,158 @@
+"""How an inference engine runs a step, beyond its kernels: `find_engine("vLLM", "0.19.1")`, from `data/engines.toml`."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from math import isfinite
+from typing import Any
+
+from simulator.errors import CalibrationError, DataError
+from simulator.program import ops
+
+Version = tuple[int, ...]
+
+FUSIBLE: dict[str, type] = {
+    "norm": ops.Norm,
+    "head_norm": ops.HeadNorm,
+    "rotate": ops.Rotate,
+    "activate": ops.Activate,
+    "add": ops.Add,
+    "gate": ops.Gate,
+    "pick_best": ops.PickBest,
+}
+"""Elementwise ops that an engine may run inside its neighbour, by the name the data file gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProfile:
+    """One engine over a range of versions. Times in seconds; every number's source stands in `data/engines.toml`."""
+
+    name: str
+    since: Version
+    """First version described; () for the oldest."""
+    until: Version
+    """First version no longer described; () while it is the newest."""
+    kernels: str
+    """Which fitted kernels it runs: "trtllm", "vllm", "sglang"."""
+    all_reduce: str
+    """Library of its all_reduce, as `simulator.cost.collective` names it."""
+    host_step_s: float
+    """Scheduling, input preparation and sampling of one step on the host."""
+    host_sequence_s: float
+    """The same for each sequence of the step (bookkeeping, detokenising)."""
+    overlaps_host: bool
+    """The host prepares the next step while the device runs this one: a step takes the longer of the two."""
+    launch_s: float
+    """Host time to launch one kernel eagerly: the device waits where kernels are shorter."""
+    graph_sizes: tuple[int, ...]
+    """Batch sizes of captured CUDA graphs, ascending; a decode step is padded to the next. Empty: none captured."""
+    fused: tuple[type, ...]
+    """Elementwise ops that cost nothing of their own."""
+    kernel_share: float
+    """Speed of this version's kernels over the fitted tables' (which are of 2025 and 2026)."""
+    all_reduce_share: float
+    """The same for its collectives."""
+    max_batched_tokens: int
+    max_sequences: int
+    chunked_prefill: bool
+    memory_share: float
+    """Part of the device's memory that weights, activations and cache may fill."""
+    error: float
+    """Median relative error of step times on rows that were not fitted."""
+
+    @property
+    def label(self) -> str:
+        """Name with its version range."""
+        text = ".".join(map(str, self.since)) or "oldest"
+        return f"{self.name} {text} to {'before ' + '.'.join(map(str, self.until)) if self.until else 'newest'}"
+
+    def padded(self, sequences: int) -> int | None:
+        """The captured batch size that a decode step of `sequences` runs as; None: eager."""
+        return next((size for size in self.graph_sizes if size >= sequences), None)
+
+    def host_s(self, sequences: float) -> float:
+        """Host time of one step."""
+        return self.host_step_s + self.host_sequence_s * sequences
+
+
+def version_of(text: str) -> Version:
+    """The leading numbers of a version.
+
+    >>> version_of("v0.19.1rc2"), version_of("nvcr.io/nvidia/tensorrt-llm/release:1.3.0rc14")
+    ((0, 19, 1), (1, 3, 0))
+    """
+    tail = text.rsplit(":", 1)[-1]
+    found = re.search(r"\d+(?:\.\d+)+", tail) or re.search(r"\d+", tail)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def _sizes(entry: Mapping[str, Any]) -> tuple[int, ...]:
+    """Captured sizes: listed ones, then every `graph_step` up to `graph_max`."""
+    listed = list(entry.get("graph_sizes", []))
+    step, top = entry.get("graph_step", 0), entry.get("graph_max", 0)
+    first = (listed[-1] if listed else 0) + step
+    return tuple(listed + (list(range(first, top + 1, step)) if step else []))
+
+
+def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
+    """One entry of the data file. Raises CalibrationError for a missing, unknown or impossible value."""
+    where = f"engines.toml: {name}"
+    try:
+        profile = EngineProfile(
+            name=name, since=version_of(entry["since"]), until=version_of(entry["until"]), kernels=entry["kernels"],
+            all_reduce=entry["all_reduce"], host_step_s=entry["host_step_us"] * 1e-6,
+            host_sequence_s=entry["host_sequence_us"] * 1e-6, overlaps_host=entry["overlaps_host"],
+            launch_s=entry["launch_us"] * 1e-6, graph_sizes=_sizes(entry),
+            fused=tuple(FUSIBLE[word] for word in entry["fused"]), kernel_share=entry["kernel_share"],
+            all_reduce_share=entry["all_reduce_share"], max_batched_tokens=entry["max_batched_tokens"],
+            max_sequences=entry["max_sequences"], chunked_prefill=entry["chunked_prefill"],
+            memory_share=entry["memory_share"], error=entry["error"],
+        )  # fmt: skip
+    except KeyError as error:
+        raise CalibrationError(
+            where=where, given=str(error), rule="is missing, or is no op that can be fused"
+        ) from error
+    times = (profile.host_step_s, profile.host_sequence_s, profile.launch_s)
+    shares = (profile.kernel_share, profile.all_reduce_share, profile.memory_share)
+    if not (all(isfinite(t) and t >= 0 for t in times) and all(0 < share <= 1.5 for share in shares)):
+        raise CalibrationError(
+            where=where, given=f"{times} {shares}", rule="times are not negative, shares in (0, 1.5]"
+        )
+    if list(profile.graph_sizes) != sorted(set(profile.graph_sizes)):
+        raise CalibrationError(where=where, given=str(profile.graph_sizes[:8]), rule="graph sizes must ascend")
+    return profile
+
+
+@lru_cache(maxsize=1)
+def engines() -> tuple[EngineProfile, ...]:
+    """Every profile that ships, oldest first within an engine."""
+    text = files("simulator.cost").joinpath("data", "engines.toml").read_text(encoding="utf-8")
+    found = tomllib.loads(text)
+    return tuple(profile_from(entry["name"], entry) for entry in found["engine"])
+
+
+def find_engine(name: str, version: str = "") -> EngineProfile:
+    """The profile of an engine at a version; the newest where no version is given.
+
+    Raises DataError for an engine that is not described, or a version before the first that is.
+    """
+    key = re.sub(r"[^a-z]", "", name.lower())
+    key = {"trt": "tensorrtllm", "trtllm": "tensorrtllm", "dynamotrt": "tensorrtllm"}.get(key, key)
+    mine = [p for p in engines() if re.sub(r"[^a-z]", "", p.name.lower()) == key]
+    if not mine:
+        known = ", ".join(dict.fromkeys(p.name for p in engines()))
+        raise DataError(where="engine", given=repr(name), rule="is not described", way_out=f"use one of {known}")
+    wanted = version_of(version)
+    if not wanted:
+        return mine[-1]
+    for profile in mine:
+        if profile.since <= wanted and (not profile.until or wanted < profile.until):
+            return profile
+    first = ".".join(map(str, mine[0].since))
+    raise DataError(
+        where=f"{mine[0].name} version", given=version, rule=f"the first that is described is {first}",
+        way_out="give no version to take the newest",
+    )  # fmt: skip

@@ -1,0 +1,31 @@
+"""How parts of a step become its time: overlap of two half batches, eager launches, the host."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.cost.engine_profile import EngineProfile
+from simulator.cost.table.direct import Part
+
+Array = NDArray[np.float64]
+
+
+def overlapped_s(half: Part, attention_s: float, layers: int, slowed: float) -> float:
+    """Two half batches take turns: one computes while the other communicates.
+
+    `half` is the body of one half batch, `attention_s` that of the whole batch, `slowed` by how much computing slows
+    while communication holds some SMs. In the steady state each pair of turns takes the longer of the two; the first
+    layer's shorter turn has nothing to hide behind. Source: DeepSeek-V3, arXiv:2412.19437, section 3.4.
+    """
+    compute = half.compute_s * slowed + attention_s / 2.0
+    return 2.0 * max(compute, half.comm_s) + min(compute, half.comm_s) / layers
+
+
+def device_s(busy_s: float, launches_s: float) -> tuple[float, bool]:
+    """Device time of a step whose kernels the host launches one by one, and whether the device waited for them."""
+    return (launches_s, True) if launches_s > busy_s else (busy_s, False)
+
+
+def host_joined_s(engine: EngineProfile, busy_s: Array, sequences: Array) -> Array:
+    """Step times from device times: the longer of device and host where they overlap, else both."""
+    host = np.where(sequences > 0, engine.host_step_s + engine.host_sequence_s * sequences, 0.0)
+    return np.maximum(busy_s, host) if engine.overlaps_host else busy_s + host
