@@ -6,10 +6,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from serving_naive import NaiveBatcher
 
 from simulator.errors import ScenarioError, StalledError, WorkloadError
 from simulator.serving import Batcher, KvBlocks, Policy, PrefixCache, check_invariants, find_policy
-from tests.serving_naive import NaiveBatcher
 
 SMALL = [
     Policy("mixed", 7, 3, 4, mixed=True, chunked=True, reserve="prompt", headroom=0.0),

@@ -1,0 +1,244 @@
+"""One replica under load: requests arrive, its batchers decide, steps take their time.
+
+An event loop of its own, without SimPy: between two decisions nothing changes, so a decode phase is one event however
+many tokens it emits. Data-parallel attention ranks are batchers that step together; a step takes its busiest rank's
+time, in tokens, sequences and KV tokens each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.engine.step_time import Clock, StepTime
+from simulator.errors import StalledError
+from simulator.serving.batcher import Batcher, Outcome, Step
+from simulator.serving.invariants import check_invariants
+from simulator.workload.closed_loop import ClosedLoop
+from simulator.workload.requests import Requests
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+StepRecord = tuple[int, float, float, int, int, int, int, int]
+"""(rank, start s, seconds, steps, prompt tokens, decodes, waiting, pages in use)."""
+STEP_COLUMNS = ("rank", "start_s", "time_s", "steps", "prompt_tokens", "decodes", "waiting", "pages")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What happened to each request, in order of arrival, and the log of steps."""
+
+    arrival_s: Floats
+    first_token_s: Floats
+    finish_s: Floats
+    input_tokens: Ints
+    output_tokens: Ints
+    preemptions: Ints
+    concurrency: int
+    """Clients of a closed loop; 0 for an open one."""
+    itl_s: Floats
+    """Times between tokens of one request, weighted by `itl_count`."""
+    itl_count: Ints
+    steps: tuple[StepRecord, ...]
+    events: int
+    """Turns of the event loop."""
+
+
+def serve(
+    workload: Requests | ClosedLoop, batchers: Sequence[Batcher], step_time: StepTime, *, check: bool = False
+) -> Served:
+    """Run a workload to its end. A new request goes to the batcher with the fewest in flight.
+
+    `check`: all invariants after every event. Raises WorkloadError for a request that cannot run, StalledError where
+    requests remain that no step serves.
+    """
+    return _Run(workload, tuple(batchers), Clock(step_time), check).run()
+
+
+class _Gaps:
+    """Times between tokens on one rank, waiting included."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, float, float]] = []
+        """(sequences, steps, seconds of the first, seconds of the last)."""
+        self.waits: list[list[float]] = []
+        """[sequences, seconds since their last token] of decodes that wait for prompts to pass."""
+
+    def wait(self, decodes: int, seconds: float) -> None:
+        """Prompts ran alone while `decodes` sequences waited."""
+        known = sum(int(group[0]) for group in self.waits)
+        if decodes > known:
+            self.waits.append([decodes - known, 0.0])
+        for group in self.waits:
+            group[1] += seconds
+
+    def ran(self, decodes: int, steps: int, first_s: float, last_s: float) -> None:
+        """Decode steps ran; whoever waited adds that to the first."""
+        if self.waits:
+            for count, seconds in self.waits:
+                if count:
+                    self.rows.append((int(count), 1, first_s + seconds, 0.0))
+            fresh = decodes - sum(int(group[0]) for group in self.waits)
+            if fresh:
+                self.rows.append((fresh, 1, first_s, 0.0))
+            self.waits = []
+            if steps == 1:
+                return
+            first_s += (last_s - first_s) / (steps - 1)
+            steps -= 1
+        self.rows.append((decodes, steps, first_s, last_s))
+
+    def drop(self) -> float:
+        """The youngest decode leaves; how long ago its last token came."""
+        for group in reversed(self.waits):
+            if group[0]:
+                group[0] -= 1
+                return group[1]
+        return 0.0
+
+
+class _Run:
+    def __init__(
+        self, workload: Requests | ClosedLoop, batchers: tuple[Batcher, ...], clock: Clock, check: bool
+    ) -> None:
+        closed = isinstance(workload, ClosedLoop)
+        self.requests: Requests = workload.requests if isinstance(workload, ClosedLoop) else workload
+        self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
+        self.batchers, self.clock, self.check = batchers, clock, check
+        n = len(self.requests)
+        self.arrival: list[float] = [nan] * n if closed else self.requests.arrival_s.tolist()
+        self.given: list[int] = self.requests.input_tokens.tolist()
+        self.asked: list[int] = self.requests.output_tokens.tolist()
+        self.first, self.finish = [nan] * n, [nan] * n
+        self.preempted: dict[int, int] = {}
+        self.silent_since: dict[int, float] = {}
+        """Preempted requests that have emitted: time of their last token."""
+        self.gaps = [_Gaps() for _ in batchers]
+        self.log: list[StepRecord] = []
+        self.next = 0
+        self.now = 0.0
+        self.events = 0
+        self.done = 0
+
+    def run(self) -> Served:
+        for _ in range(min(self.concurrency, len(self.given))):
+            self._send()
+        while True:
+            self.events += 1
+            if not self.concurrency:
+                while self.next < len(self.given) and self.arrival[self.next] <= self.now:
+                    self._send()
+            steps = [batcher.plan() for batcher in self.batchers]
+            if all(step.idle for step in steps):
+                if self.concurrency or self.next == len(self.given):
+                    break
+                self.now = self.arrival[self.next]
+                continue
+            self._take(steps)
+            if self.check:
+                for batcher in self.batchers:
+                    check_invariants(batcher)
+        if self.done < len(self.given):
+            raise StalledError(
+                where=f"{self.now:g} s", given=f"{len(self.given) - self.done} requests",
+                rule="wait for ever: no batcher admits them",
+            )  # fmt: skip
+        return self._served()
+
+    def _send(self) -> None:
+        number = self.next
+        self.next += 1
+        if self.concurrency:
+            self.arrival[number] = self.now
+        batchers = self.batchers
+        target = batchers[0] if len(batchers) == 1 else min(batchers, key=lambda batcher: batcher.in_flight)
+        prefixes = self.requests.prefixes
+        target.arrive(number, self.given[number], self.asked[number], prefixes[number] if prefixes else ())
+
+    # ---- steps ------------------------------------------------------------------------------------------------
+
+    def _take(self, steps: list[Step]) -> None:
+        for rank, step in enumerate(steps):
+            for number in step.preempted:
+                self._note_preemption(rank, number)
+        busiest = steps[0] if len(steps) == 1 else _busiest(steps)
+        if busiest.chunks:
+            seconds = first = last = self.clock.chunks_s(busiest)
+            count = 1
+        else:
+            count, seconds, first, last = self.clock.leap(
+                busiest.decodes, busiest.decode_kv_tokens, busiest.leap, self._until_s()
+            )
+        start, self.now = self.now, self.now + seconds
+        for rank, (batcher, step) in enumerate(zip(self.batchers, steps, strict=True)):
+            if step.idle:
+                continue
+            waiting_decodes = batcher.decodes
+            outcome = batcher.complete(count)
+            if step.decodes:
+                self.gaps[rank].ran(step.decodes, count, first, last)
+            elif waiting_decodes:
+                self.gaps[rank].wait(waiting_decodes, seconds)
+            new = sum(chunk[1] for chunk in step.chunks)
+            self.log.append(
+                (rank, start, seconds, count, new, step.decodes, len(batcher.waiting), batcher.blocks.used)
+            )  # fmt: skip
+            self._note(rank, outcome)
+
+    def _until_s(self) -> float:
+        """Seconds to the next arrival that a batcher could admit; where all have a queue, its head is what they need
+        room for, and room only comes with a finish."""
+        if self.concurrency or self.next == len(self.given) or all(batcher.waiting for batcher in self.batchers):
+            return inf
+        return self.arrival[self.next] - self.now
+
+    def _note(self, rank: int, outcome: Outcome) -> None:
+        for number in outcome.emitted:
+            if number in self.silent_since:
+                gap = self.now - self.silent_since.pop(number)
+                self.gaps[rank].rows.append((1, 1, gap, 0.0))
+            else:
+                self.first[number] = self.now
+        for number in outcome.finished:
+            self.finish[number] = self.now
+            self.done += 1
+            if self.concurrency and self.next < len(self.given):
+                self._send()
+
+    def _note_preemption(self, rank: int, number: int) -> None:
+        self.preempted[number] = self.preempted.get(number, 0) + 1
+        if self.first[number] == self.first[number] and number not in self.silent_since:
+            self.silent_since[number] = self.now - self.gaps[rank].drop()
+
+    def _served(self) -> Served:
+        values, counts = _expand([row for gaps in self.gaps for row in gaps.rows])
+        preempted = np.zeros(len(self.given), dtype=np.int64)
+        for number, times in self.preempted.items():
+            preempted[number] = times
+        return Served(
+            np.array(self.arrival), np.array(self.first), np.array(self.finish), self.requests.input_tokens,
+            self.requests.output_tokens, preempted, self.concurrency, values, counts, tuple(self.log), self.events,
+        )  # fmt: skip
+
+
+def _busiest(steps: list[Step]) -> Step:
+    """The largest prompt work, decodes and KV tokens of any rank; leaps as far as all can."""
+    chunks = max((step.chunks for step in steps), key=lambda chunks: sum(chunk[1] for chunk in chunks))
+    decodes = max(step.decodes for step in steps)
+    reads = max(step.decode_kv_tokens for step in steps if not step.idle)
+    return Step(chunks, decodes, reads, min(step.leap for step in steps if not step.idle), ())
+
+
+def _expand(rows: list[tuple[int, int, float, float]]) -> tuple[Floats, Ints]:
+    """One entry a step, evenly spaced between the first's seconds and the last's."""
+    if not rows:
+        return np.zeros(0), np.zeros(0, dtype=np.int64)
+    table = np.array(rows)
+    times = table[:, 1].astype(np.int64)
+    index = np.repeat(np.arange(len(rows)), times)
+    place = np.arange(len(index)) - np.repeat(np.cumsum(times) - times, times)
+    first, last = table[index, 2], table[index, 3]
+    span = np.maximum(times[index] - 1, 1)
+    return first + np.where(times[index] > 1, (last - first) * place / span, 0.0), table[index, 0].astype(np.int64)

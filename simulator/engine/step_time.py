@@ -1,0 +1,94 @@
+"""How long a step of a batcher takes: prompt chunks priced one by one, decodes along lines that a leap can follow."""
+
+from bisect import bisect_right
+from math import ceil, inf, sqrt
+from typing import Protocol
+
+from simulator.serving.batcher import Step
+
+# Contexts of the average decode at which its step is priced; between them time is taken as linear in KV tokens (which
+# reading them is). 1/8 apart above 64 tokens.
+_KNOTS: list[float] = [0.0, 16.0, 32.0, 64.0]
+while _KNOTS[-1] < 2.0**24:
+    _KNOTS.append(_KNOTS[-1] * 1.125)
+
+
+class StepTime(Protocol):
+    """Seconds of one step of a replica; with data-parallel attention, of its busiest rank."""
+
+    def step_time_s(
+        self, prefill_tokens: int, prefill_context: float, decode_sequences: int, decode_kv_tokens: float,
+        *, prefills: int = 1,
+    ) -> float:  # fmt: skip
+        """Seconds of a step of `prefills` prompt chunks with `prefill_tokens` new tokens in all, each after
+        `prefill_context` cached ones, and `decode_sequences` decodes that read `decode_kv_tokens` in all."""
+
+
+class Clock:
+    """Durations of steps and leaps. Along a leap the time of a step is piecewise linear in its KV tokens, so that a
+    leap over k steps takes what k steps take."""
+
+    def __init__(self, step_time: StepTime) -> None:
+        self._step_time = step_time
+        self._lines: dict[int, dict[int, float]] = {}
+
+    def line(self, decodes: int, kv_tokens: float) -> tuple[float, float, float]:
+        """(seconds of a decode step, seconds more per KV token, KV tokens up to which that holds)."""
+        knot = bisect_right(_KNOTS, kv_tokens / decodes) - 1
+        low_s, high_s = self._at(decodes, knot), self._at(decodes, knot + 1)
+        low, high = _KNOTS[knot] * decodes, _KNOTS[knot + 1] * decodes
+        slope = (high_s - low_s) / (high - low)
+        return low_s + slope * (kv_tokens - low), slope, high
+
+    def _at(self, decodes: int, knot: int) -> float:
+        known = self._lines.setdefault(decodes, {})
+        found = known.get(knot)
+        if found is None:
+            kv_tokens = max(_KNOTS[knot], 1.0) * decodes
+            found = known[knot] = self._step_time.step_time_s(0, 0.0, decodes, kv_tokens, prefills=0)
+        return found
+
+    def chunks_s(self, step: Step) -> float:
+        """Seconds of a step with prompt chunks."""
+        new = sum(chunk[1] for chunk in step.chunks)
+        # Chunks of different pasts read what the same number of chunks of their token-weighted mean past read.
+        past = sum(chunk[1] * chunk[2] for chunk in step.chunks) / new
+        return self._step_time.step_time_s(new, past, step.decodes, step.decode_kv_tokens, prefills=len(step.chunks))
+
+    def leap(self, decodes: int, kv_tokens: int, steps: int, until_s: float) -> tuple[int, float, float, float]:
+        """Run up to `steps` decode steps, `kv_tokens` read by the first, each reading `decodes` more; stop with the
+        first that ends at `until_s` or later, counted from the leap's start.
+
+        Returns (steps run, seconds, seconds of the first, seconds of the last).
+        """
+        done, total, first, last = 0, 0.0, 0.0, 0.0
+        while done < steps and total < until_s:
+            at_s, slope, limit = self.line(decodes, kv_tokens + done * decodes)
+            # Steps whose KV tokens lie on this line; one that starts below the knot belongs to it.
+            count = min(steps - done, max(1, ceil((limit - kv_tokens) / decodes - done)))
+            rise = slope * decodes
+            if until_s < inf:
+                count = min(count, _steps_within(at_s, rise, until_s - total))
+            first = first if done else at_s
+            last = at_s + rise * (count - 1)
+            total += count * 0.5 * (at_s + last)
+            done += count
+        return done, total, first, last
+
+
+def _steps_within(first_s: float, rise_s: float, until_s: float) -> int:
+    """Fewest steps, of first_s, first_s + rise_s, ... seconds, that take `until_s` or more; at least 1."""
+    b = first_s - 0.5 * rise_s
+    root = b * b + 2.0 * rise_s * until_s
+    if root <= 0.0:  # falling times: the line ends first
+        return 1 << 60
+    guess = max(1, int(2.0 * until_s / (b + sqrt(root))))
+
+    def total(count: int) -> float:
+        return count * (first_s + 0.5 * rise_s * (count - 1))
+
+    while guess > 1 and total(guess - 1) >= until_s:
+        guess -= 1
+    while total(guess) < until_s:
+        guess += 1
+    return guess

@@ -1,0 +1,208 @@
+"""A replica under load: conservation, queueing theory, leaps, and the measured protocol's identities."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.engine.replica import serve
+from simulator.engine.step_time import Clock
+from simulator.errors import WorkloadError
+from simulator.metrics.serving import (
+    closed_loop_identity,
+    duration_s,
+    request_frame,
+    running_at,
+    step_frame,
+    summary,
+)
+from simulator.serving import Batcher, KvBlocks, Policy, Step, find_policy
+from simulator.workload import ClosedLoop, Requests, closed_loop, fixed_lengths, poisson_arrivals, stream
+
+ENGINES = ["vllm", "sglang", "tensorrt-llm"]
+
+
+class Simple:
+    """A step time with a floor, work by tokens and pairs, and a bend in the KV tokens it reads."""
+
+    def step_time_s(
+        self, prefill_tokens: int, prefill_context: float, decode_sequences: int, decode_kv_tokens: float,
+        *, prefills: int = 1,
+    ) -> float:  # fmt: skip
+        pairs = prefill_tokens * (prefill_context + prefill_tokens / (2 * max(prefills, 1)))
+        reads = 3e-9 * decode_kv_tokens + 4e-9 * max(0.0, decode_kv_tokens - 9_000)
+        return 5e-3 + 2e-5 * prefill_tokens + 1e-10 * pairs + 1e-5 * decode_sequences + reads
+
+
+class Fixed:
+    """Every step takes as long."""
+
+    def step_time_s(self, *_: float, **__: float) -> float:
+        return 0.01
+
+
+class OneStep(Batcher):
+    """Never leaps."""
+
+    def plan(self) -> Step:
+        return super().plan()._replace(leap=1)
+
+
+def batcher(engine: str, tokens: int, kind: type[Batcher] = Batcher) -> Batcher:
+    policy = find_policy(engine)
+    return kind(policy, KvBlocks(tokens // policy.block_tokens, policy.block_tokens))
+
+
+def poisson(rate_per_s: float, count: int, given_tokens: int, asked: int, seed: int = 0) -> Requests:
+    times = poisson_arrivals(stream(seed, "arrivals"), rate_per_s, count)
+    lengths = stream(seed, "lengths")
+    return Requests(times, lengths.integers(1, given_tokens, count), lengths.integers(1, asked, count))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("memory", [2_000, 400_000])
+def test_a_leap_is_its_steps(engine: str, memory: int) -> None:
+    load = poisson(3.0, 60, 900, 200)
+    leaping = serve(load, [batcher(engine, memory)], Simple(), check=True)
+    stepping = serve(load, [batcher(engine, memory, OneStep)], Simple())
+    assert np.allclose(leaping.first_token_s, stepping.first_token_s, rtol=1e-9)
+    assert np.allclose(leaping.finish_s, stepping.finish_s, rtol=1e-9)
+    assert (leaping.preemptions == stepping.preemptions).all()
+    assert leaping.events < 0.5 * stepping.events
+    long, short = (step_frame(served) for served in (leaping, stepping))
+    assert int(long.steps.sum()) == int(short.steps.sum())
+    one, other = (summary(served) for served in (leaping, stepping))
+    assert other == pytest.approx(one, rel=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tokens_are_counted_once_however_often_requests_are_preempted(engine: str) -> None:
+    served = serve(poisson(8.0, 120, 500, 400, seed=3), [batcher(engine, 3_000)], Simple(), check=True)
+    assert (served.preemptions.sum() > 0) == (engine != "tensorrt-llm")
+    assert served.itl_count.sum() == (served.output_tokens - 1).sum()
+    spent = (served.finish_s - served.first_token_s).sum()
+    assert (served.itl_s * served.itl_count).sum() == pytest.approx(spent, rel=1e-9)
+    assert (served.first_token_s > served.arrival_s).all()
+    assert (served.finish_s >= served.first_token_s).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    engine=st.sampled_from(ENGINES), seed=st.integers(0, 999), clients=st.integers(1, 9), memory=st.integers(900, 5_000)
+)
+def test_everyone_is_answered_and_clients_wait_their_turn(engine: str, seed: int, clients: int, memory: int) -> None:
+    loop = closed_loop(clients, input_tokens=300, output_tokens=90, range_ratio=0.3, seed=seed)
+    served = serve(loop, [batcher(engine, memory)], Simple(), check=True)
+    assert np.isfinite(served.finish_s).all()
+    middles = np.sort(np.concatenate([served.arrival_s, served.finish_s]))
+    inside = running_at(served, (middles[:-1] + middles[1:]) / 2)
+    assert inside.max() <= clients
+    before_tail = middles[:-1] < served.arrival_s.max()
+    assert (inside[before_tail & (np.diff(middles) > 1e-9)] == clients).all()
+
+
+def test_one_server_with_fixed_service_is_m_d_1() -> None:
+    """Mean wait rho S / (2 (1 - rho)): Pollaczek-Khinchine for fixed service (Kleinrock 1975, eq. 5.63)."""
+    policy = Policy("one", 8192, 1, 16, mixed=True, chunked=True, reserve="prompt", headroom=0.0)
+    for load in (0.3, 0.7):
+        count = 60_000
+        times = poisson_arrivals(stream(11, "arrivals"), load / 0.01, count)
+        requests = Requests(times, fixed_lengths(100, count), fixed_lengths(1, count))
+        served = serve(requests, [Batcher(policy, KvBlocks(100, 16))], Fixed())
+        wait = float((served.first_token_s - served.arrival_s).mean()) - 0.01
+        assert wait == pytest.approx(load * 0.01 / (2 * (1 - load)), rel=0.05)
+
+
+def test_little() -> None:
+    served = serve(poisson(12.0, 4_000, 900, 300, seed=8), [batcher("vllm", 300_000)], Simple())
+    seconds = duration_s(served)
+    grid = (np.arange(200_000) + 0.5) * seconds / 200_000
+    frame = request_frame(served)
+    assert running_at(served, grid).mean() == pytest.approx(len(frame) / seconds * frame.e2el_s.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_closed_loop_identity_is_as_measured(engine: str) -> None:
+    """885 public runs: median 0.975, 5 to 95 % 0.944 to 0.995; the rest is ramp and tail."""
+    loop = closed_loop(64, input_tokens=1024, output_tokens=1024, range_ratio=0.8)
+    served = serve(loop, [batcher(engine, 300_000)], Simple())
+    assert 0.944 < closed_loop_identity(served) < 0.995
+
+
+def test_the_first_wave_queues() -> None:
+    loop = closed_loop(64, input_tokens=2048, output_tokens=256)
+    found = summary(serve(loop, [batcher("vllm", 900_000)], Simple()))
+    assert found["p99_ttft_ms"] > 4 * found["median_ttft_ms"]
+
+
+def test_same_seed_same_log() -> None:
+    logs = [serve(poisson(9.0, 300, 800, 100), [batcher("vllm", 9_000)], Simple()).steps for _ in range(2)]
+    assert logs[0] == logs[1]
+
+
+def test_prompts_alone_stall_decodes_and_mixed_steps_do_not() -> None:
+    load = poisson(6.0, 400, 3_000, 200, seed=5)
+    alone, mixed = (summary(serve(load, [batcher(e, 900_000)], Simple())) for e in ("sglang", "vllm"))
+    assert alone["p99_itl_ms"] > mixed["p99_itl_ms"]
+
+
+def test_ranks_that_step_together_share_the_load_and_wait_for_the_busiest() -> None:
+    loop = closed_loop(8, input_tokens=600, output_tokens=200, range_ratio=0.5)
+    ranks = [batcher("vllm", 20_000) for _ in range(4)]
+    served = serve(loop, ranks, Simple(), check=True)
+    assert sum(rank.finished for rank in ranks) == 80
+    assert min(rank.finished for rank in ranks) > 10
+    frame = step_frame(served)
+    together = frame.groupby("start_s").time_s.nunique()
+    assert (together == 1).all()
+    assert served.itl_count.sum() == (served.output_tokens - 1).sum()
+
+
+def test_summary_has_the_benchmarks_fields_and_counts() -> None:
+    served = serve(poisson(5.0, 200, 500, 60), [batcher("vllm", 50_000)], Simple())
+    found = summary(served, {"ttft": 12.0, "tpot": 6.0})
+    frame = request_frame(served)
+    assert found["completed"] == 200
+    assert found["mean_ttft_ms"] == pytest.approx(1e3 * frame.ttft_s.mean())
+    assert found["p99_tpot_ms"] == pytest.approx(1e3 * np.percentile(frame.tpot_s.dropna(), 99))
+    every = np.repeat(served.itl_s, served.itl_count) * 1e3
+    for p in (50, 90, 99):
+        key = "median_itl_ms" if p == 50 else f"p{p}_itl_ms"
+        assert found[key] == pytest.approx(np.percentile(every, p), rel=1e-9)
+    assert found["std_itl_ms"] == pytest.approx(every.std(), rel=1e-9)
+    good = ((frame.ttft_s <= 0.012) & ~(frame.tpot_s > 0.006)).sum()
+    assert 0 < good < 200
+    assert found["request_goodput:"] == pytest.approx(good / duration_s(served))
+    total = found["output_throughput"] + served.input_tokens.sum() / duration_s(served)
+    assert found["total_token_throughput"] == pytest.approx(total)
+
+
+def test_questions_that_make_no_sense_are_refused() -> None:
+    served = serve(poisson(5.0, 5, 500, 60), [batcher("vllm", 50_000)], Simple())
+    with pytest.raises(WorkloadError, match="goodput: latency: 3"):
+        summary(served, {"latency": 3.0})
+    with pytest.raises(WorkloadError, match="goodput: ttft: nan"):
+        summary(served, {"ttft": float("nan")})
+    with pytest.raises(WorkloadError, match="that of a closed loop"):
+        closed_loop_identity(served)
+    with pytest.raises(WorkloadError, match="request 1: 100 \\+ 900 tokens: needs 63 KV blocks of 16; there are 62"):
+        serve(
+            ClosedLoop(Requests(np.zeros(2), np.array([50, 100]), np.array([5, 900])), 2), [batcher("vllm", 999)],
+            Simple(),
+        )  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(decodes=st.integers(1, 40), context=st.integers(1, 5_000), steps=st.integers(1, 400), until=st.floats(0.001, 3))
+def test_a_leap_stops_with_the_first_step_that_reaches_the_time(
+    decodes: int, context: int, steps: int, until: float
+) -> None:
+    clock, reads = Clock(Simple()), decodes * context
+    total, count = 0.0, 0
+    while count < steps and total < until:
+        one = clock.leap(decodes, reads + count * decodes, 1, float("inf"))
+        total += one[1]
+        count += 1
+    ran, seconds, first, last = clock.leap(decodes, reads, steps, until)
+    assert (ran, seconds) == (count, pytest.approx(total, rel=1e-9)) or abs(total - until) < 1e-9
+    assert 0 < first <= last * (1 + 1e-12)
