@@ -15,7 +15,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from simulator import __version__
-from simulator.errors import ShardsimError
+from simulator.errors import ScenarioError, ShardsimError
 
 P = ParamSpec("P")
 
@@ -38,6 +38,7 @@ Scenario = Annotated[str, typer.Argument(help="a scenario file, or the name of a
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="override a field, e.g. layout.tp=4; repeatable")
 ]
+Topology = Annotated[str, typer.Argument(help="a topology file, or the name of a shipped one")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Nodes = Annotated[int | None, typer.Option(min=1, help="nodes of the cluster")]
 
@@ -55,7 +56,8 @@ def _told(command: Callable[P, int | None]) -> Callable[P, None]:
         except KeyboardInterrupt:
             typer.echo("shardsim: interrupted; nothing was written", err=True)
             raise typer.Exit(130) from None
-        raise typer.Exit(status or 0)
+        if status:
+            raise typer.Exit(status)
 
     return told
 
@@ -125,6 +127,93 @@ def program(
     from simulator.commands.show import program_command
 
     program_command(scenario, settings or [], phase, pool, rank)
+
+
+@app.command()
+@_told
+def validate(
+    data: Annotated[Path, typer.Option(help="folder of the measured tables")],
+    table: Annotated[str | None, typer.Option(help="one table only")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the report here as JSON")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="write the tables with predicted columns here")] = None,
+) -> int:
+    """Predict measured tables and say how far off."""
+    from simulator.validation.command import validate_command
+
+    return validate_command(data, table, json_file, predictions)
+
+
+@topology_app.command("show")
+@_told
+def topology_show(
+    topology: Topology,
+    nodes: Nodes = None,
+    plot: Annotated[Path | None, typer.Option(help="draw it into this HTML file")] = None,
+) -> None:
+    """Print a topology's parts, links and routes."""
+    from simulator.commands.topology import show_command
+
+    show_command(topology, nodes, plot)
+
+
+@topology_app.command("import")
+@_told
+def topology_import(
+    dump: Annotated[Path, typer.Argument(help="output of `nvidia-smi topo -m`, or NCCL topology XML; - reads stdin")],
+    out: Annotated[Path, typer.Option(help="topology file to write")],
+    gpu: Annotated[str | None, typer.Option(help="GPU model, where the dump does not name it")] = None,
+) -> None:
+    """Make a topology file from what a machine prints about itself."""
+    from simulator.commands.topology import import_command
+
+    import_command(dump, out, gpu)
+
+
+@collectives_app.callback()
+@_told
+def collectives(
+    context: typer.Context,
+    topology: Annotated[str, typer.Option(help="a topology file, or the name of a shipped one")] = "",
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="ranks, spread evenly over the nodes; all if left out")
+    ] = None,
+    op: Annotated[str, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, ...")] = "all_reduce",
+    smallest: Annotated[str, typer.Option("--min", help="smallest message")] = "8",
+    largest: Annotated[str, typer.Option("--max", help="largest message")] = "16G",
+    factor: Annotated[float, typer.Option(help="from one size to the next")] = 2.0,
+    algorithm: Annotated[str | None, typer.Option(help="force one, e.g. ring; else as the library chooses")] = None,
+    library: Annotated[str, typer.Option(help="nccl, rccl, vllm, sglang, ...")] = "nccl",
+    plot: Annotated[Path | None, typer.Option(help="draw bus bandwidth into this HTML file")] = None,
+) -> None:
+    """Print the table nccl-tests would print, predicted for a topology."""
+    if context.invoked_subcommand is not None:
+        return
+    from simulator.commands.collectives import collectives_command
+
+    if not topology:
+        raise ScenarioError(where="--topology", given="", rule="is required", way_out="e.g. --topology dgx_h100")
+    sizes = (smallest, largest, factor)
+    collectives_command(
+        topology, op, nodes=nodes, gpus=gpus, sizes=sizes, algorithm=algorithm, library=library, plot=plot
+    )
+
+
+@collectives_app.command("check")
+@_told
+def collectives_check(
+    log: Annotated[Path, typer.Argument(help="output of nccl-tests; - reads stdin")],
+    topology: Annotated[str, typer.Option(help="a topology file, or the name of a shipped one")],
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="ranks, spread evenly over the nodes; all if left out")
+    ] = None,
+    op: Annotated[str | None, typer.Option(help="where the log does not name it")] = None,
+) -> int:
+    """Say of each size in a log of nccl-tests whether it is what this topology should give; status 1 if not."""
+    from simulator.commands.collectives import check_command
+
+    return check_command(log, topology, nodes=nodes, gpus=gpus, op=op)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -8,9 +8,9 @@ from typing import Literal, cast
 
 from simulator.commands.progress import Report, progress_bar
 from simulator.engine.deployment import Deployment
-from simulator.metrics.run import run_deployment
 from simulator.errors import ScenarioError
 from simulator.metrics.result import RunResult
+from simulator.metrics.run import run_deployment
 from simulator.report.answer import answer_lines
 from simulator.report.output import check_output
 from simulator.report.summary import summary

@@ -25,7 +25,7 @@ def verdicts(result: RunResult) -> tuple[Verdict, ...]:
         _fits(result),
         _correct(result),
         _time(result),
-        Verdict("What binds?", _word(result), result.binds, "neutral"),
+        Verdict("What binds?", binding(result), result.binds[:1].upper() + result.binds[1:], "neutral"),
     )
 
 
@@ -75,7 +75,7 @@ def _time(result: RunResult) -> Verdict:
     return Verdict("How long?", format_time(result.decode_s), "; ".join(p for p in parts if p), "neutral")
 
 
-def _word(result: RunResult) -> str:
+def binding(result: RunResult) -> str:
     """The binding part in a word or two, for large type."""
     sentence = result.binds.lower()
     for mark, word in (

@@ -5,7 +5,7 @@ from typing import Any
 
 from simulator.metrics.result import RunResult
 from simulator.report import digest
-from simulator.report.figures.figure import Figure, axis, byte_unit, short
+from simulator.report.figures.figure import Figure, axis, byte_unit, short, time_unit
 from simulator.report.figures.resources import GIB, LINK_COLOURS, MEMORY_PARTS
 
 PHASE_COLOURS = {"prefill": "@sky", "decode": "@blue"}
@@ -13,7 +13,8 @@ PHASE_COLOURS = {"prefill": "@sky", "decode": "@blue"}
 
 def comparison(results: Sequence[RunResult]) -> list[Figure]:
     """Step times, communication's share, bytes by class of link, memory, and expert load."""
-    return [_times(results), _shares(results), _bytes(results), _memory(results), *_imbalance(results)]
+    times = [_times(results, phase) for phase in PHASE_COLOURS]
+    return [*times, _shares(results), _bytes(results), _memory(results), *_imbalance(results)]
 
 
 def _bars(name: str, names: list[str], values: list[float], colour: str, unit: str) -> dict[str, Any]:
@@ -31,13 +32,12 @@ def _or_zero(value: float) -> float:
     return digest.finite(value) or 0.0
 
 
-def _times(results: Sequence[RunResult]) -> Figure:
-    traces = [
-        _bars(phase, _names(results), [1e3 * _or_zero(digest.step_time(r, phase)) for r in results], colour, "ms")
-        for phase, colour in PHASE_COLOURS.items()
-    ]
-    layout = {"barmode": "group", "yaxis": axis("ms, logarithmic", type="log"), "xaxis": {"type": "category"}}
-    return Figure("Time of a step", traces, layout)
+def _times(results: Sequence[RunResult], phase: str) -> Figure:
+    times = [_or_zero(digest.step_time(result, phase)) for result in results]
+    factor, unit = time_unit(max(times))
+    bars = _bars(phase, _names(results), [time_s * factor for time_s in times], PHASE_COLOURS[phase], unit)
+    layout = {"yaxis": axis(unit), "xaxis": {"type": "category"}, "showlegend": False}
+    return Figure(f"Time of a {phase} step", [bars], layout)
 
 
 def _shares(results: Sequence[RunResult]) -> Figure:
@@ -57,7 +57,11 @@ def _bytes(results: Sequence[RunResult]) -> Figure:
         _bars(name, _names(results), [each.get(name, 0.0) * factor for each in sums], LINK_COLOURS[name], unit)
         for name in classes
     ]
-    layout = {"barmode": "group", "yaxis": axis(f"{unit}, logarithmic", type="log"), "xaxis": {"type": "category"}}
+    layout = {
+        "barmode": "group",
+        "yaxis": axis(f"{unit}, logarithmic", type="log", dtick=1),
+        "xaxis": {"type": "category"},
+    }
     return Figure("Bytes by class of link", traces, layout, "Over the whole run, each link a message crosses counted.")
 
 

@@ -15,10 +15,12 @@ class Figure:
     note: str = ""
     """A sentence under the title: what is shown, in which unit, and what is left out."""
     height: int = 340
+    tools: bool = False
+    """Buttons to zoom and pan."""
 
     def as_json(self) -> dict[str, Any]:
         """What the page's script draws."""
-        return {"data": self.traces, "layout": {**self.layout, "height": self.height}}
+        return {"data": self.traces, "layout": {**self.layout, "height": self.height}, "tools": self.tools}
 
 
 def short(values: Iterable[float], digits: int = 5) -> list[float]:

@@ -116,6 +116,7 @@ def handover(result: RunResult) -> list[Figure]:
     trace = {
         "type": "heatmap", "x": [f"to {r}" for r in table.columns], "y": [f"from {r}" for r in table.index],
         "z": [short((row * factor).tolist(), 4) for row in table.to_numpy()], "colorscale": "@ramp",
+        "zmin": 0,
         "hovertemplate": f"prefill rank %{{y}}, decode rank %{{x}}: %{{z}} {unit}<extra></extra>",
         "colorbar": {"title": {"text": unit}, "thickness": 12, "outlinewidth": 0}, "xgap": 2, "ygap": 2,
     }  # fmt: skip

@@ -65,4 +65,4 @@ def _drawn(part: pd.DataFrame, ranks: pd.DataFrame, phase: str, note: str) -> Fi
         "dragmode": "zoom",
         "hovermode": "closest",
     }
-    return Figure(f"{phase.capitalize()} timeline", traces, layout, note, height=150 + 26 * len(rows))
+    return Figure(f"{phase.capitalize()} timeline", traces, layout, note, height=150 + 26 * len(rows), tools=True)

@@ -11,7 +11,9 @@ from plotly.offline import get_plotlyjs
 from simulator import __version__
 from simulator.metrics.result import RunResult
 from simulator.report import digest
+from simulator.report.answer import binding
 from simulator.report.figures.compare import comparison
+from simulator.report.figures.figure import Figure
 from simulator.report.page import sections
 from simulator.report.page.html import Plots, section, table, tag, text
 from simulator.units import format_bytes, format_time
@@ -27,6 +29,19 @@ def page(results: Sequence[RunResult], title: str, description: str) -> str:
         inside = sections.answer(results[0]) + sections.body(results[0], plots)
     else:
         inside = _comparison(results, plots)
+    events = sum(result.events for result in results)
+    said = f"shardsim {__version__} · {events:,} simulated events · times are predictions"
+    return _document(plots, title, description, inside, said)
+
+
+def figure_page(figures: Sequence[Figure], title: str, description: str) -> str:
+    """A page with a few figures and nothing else."""
+    plots = Plots()
+    inside = "".join(section(figure.title, plots.place(figure)) for figure in figures)
+    return _document(plots, title, description, inside, f"shardsim {__version__}")
+
+
+def _document(plots: Plots, title: str, description: str, inside: str, footer: str) -> str:
     assets = files("simulator.report.page")
     style = assets.joinpath("page.css").read_text(encoding="utf-8")
     script = assets.joinpath("page.js").read_text(encoding="utf-8")
@@ -38,7 +53,7 @@ def page(results: Sequence[RunResult], title: str, description: str) -> str:
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body><main>{_top(title, description)}{inside}</main>'
-        f"{_footer(results)}{_packed('plotly', get_plotlyjs())}{_packed('figures', data)}"
+        f"{tag('footer', text(footer))}{_packed('plotly', get_plotlyjs())}{_packed('figures', data)}"
         f"<script>{script}</script></body></html>\n"
     )
 
@@ -54,21 +69,8 @@ def _top(title: str, description: str) -> str:
     return tag("header", f'<p class="name"><span>shardsim</span> {text(title)}</p>{words}')
 
 
-def _footer(results: Sequence[RunResult]) -> str:
-    events = sum(result.events for result in results)
-    said = f"shardsim {__version__} · {events:,} simulated events · times are predictions; the last section says what"
-    return tag("footer", text(f"{said} they stand on"))
-
-
 def _comparison(results: Sequence[RunResult], plots: Plots) -> str:
-    fits = sum(result.fits for result in results)
-    right = sum(result.correctness.tokens_equal for result in results)
-    timed = [result for result in results if digest.finite(result.decode_s) is not None]
-    fastest = min(timed, key=lambda result: result.decode_s, default=None)
-    said = f"{len(results)} deployments: {fits} fit, {right} compute the right tokens"
-    if fastest is not None:
-        said += f"; {fastest.name} has the shortest decode step, {format_time(fastest.decode_s)}"
-    parts = [tag("h1", text(said + "."), class_="headline"), _modes(results)]
+    parts = [tag("h1", text(_verdict(results)), class_="headline"), _modes(results)]
     drawn = comparison(results)
     parts.append(section("Side by side", tag("div", plots.all(drawn), class_="grid")))
     for result in results:
@@ -78,10 +80,25 @@ def _comparison(results: Sequence[RunResult], plots: Plots) -> str:
     return "".join(parts)
 
 
+def _verdict(results: Sequence[RunResult]) -> str:
+    fits = sum(result.fits for result in results)
+    right = sum(result.correctness.tokens_equal for result in results)
+    checked = sum(result.correctness.checked for result in results)
+    if fits == right == len(results):
+        said = f"All {len(results)} fit and compute the right tokens"
+    else:
+        said = f"{fits} of {len(results)} fit, {right} of the {checked} that were checked compute the right tokens"
+    timed = [result for result in results if digest.finite(result.decode_s) is not None]
+    fastest = min(timed, key=lambda result: result.decode_s, default=None)
+    if fastest is None:
+        return f"{said}."
+    return f"{said}; {fastest.name} has the shortest decode step, {format_time(fastest.decode_s)}."
+
+
 def _modes(results: Sequence[RunResult]) -> str:
-    head = ("", "layout", "fits", "tokens", "prefill", "decode step", "tokens/s", "communication", "NIC bytes a GPU",
-            "memory", "binds")  # fmt: skip
-    return tag("div", table(head, [_mode(result) for result in results], numeric=(4, 5, 6, 7, 8, 9)), class_="modes")
+    head = ("", "layout", "fits", "tokens", "prefill", "decode step", "tokens/s", "tokens/s a GPU",
+            "communi\u00adcation", "NIC bytes a GPU", "memory", "binds")  # fmt: skip
+    return tag("div", table(head, [_mode(result) for result in results], numeric=range(4, 11)), class_="modes")
 
 
 def _mode(result: RunResult) -> tuple[str, ...]:
@@ -97,10 +114,11 @@ def _mode(result: RunResult) -> tuple[str, ...]:
         _time(result.prefill_s),
         _time(result.decode_s),
         f"{rate:,.0f}" if digest.finite(rate) is not None else "-",
+        f"{rate / gpus:,.0f}" if digest.finite(rate) is not None else "-",
         f"{digest.comm_share(result, phases[-1]):.0%}" if phases else "-",
         format_bytes(digest.bytes_by_class(result).get("NIC", 0.0) / gpus),
         f"{most.share:.0%}" if most else "-",
-        result.binds,
+        binding(result),
     )
 
 

@@ -23,6 +23,7 @@ def numerics_table(result: RunResult) -> str:
     wide: pd.DataFrame = frame.assign(column=column).pivot_table(
         "max_relative_error", ["layer", "probe"], "column", "max", sort=False
     )
+    wide = wide[sorted(wide.columns, key=lambda name: _column_order(str(name)))]
     head = "".join(f"<th class=n>{text(name)}</th>" for name in wide.columns)
     order = sorted(wide.index, key=lambda key: (key[0] < 0 and key[0] != -1, key[0] if key[0] >= 0 else 0))
     rows = "".join(_row(int(layer), str(probe), wide.loc[(layer, probe)]) for layer, probe in order)
@@ -30,6 +31,12 @@ def numerics_table(result: RunResult) -> str:
         f'<div class="scroll tall"><table><thead><tr><th>layer</th><th>after</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def _column_order(name: str) -> tuple[int, bool]:
+    """Formats from precise to coarse, prefill before other pools."""
+    dtype, _, pool = name.partition(", ")
+    return list(_ALARM).index(dtype) if dtype in _ALARM else len(_ALARM), pool != "prefill"
 
 
 def _row(layer: int, probe: str, errors: "pd.Series[float]") -> str:

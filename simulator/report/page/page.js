@@ -45,7 +45,8 @@
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: "@soft" },
     hoverlabel: { bgcolor: "@card", bordercolor: "@grid", font: { color: "@ink" }, namelength: -1 },
-    legend: { orientation: "h", y: -0.25, x: 0, yanchor: "top" },
+    legend: { orientation: "h", y: -0.25, x: 0, yanchor: "top", traceorder: "normal" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "@soft", activecolor: "@accent" },
     xaxis: axis,
     yaxis: axis,
   });
@@ -55,7 +56,10 @@
     box.dataset.drawn = "yes";
     const figure = figures[+box.dataset.plot];
     const layout = merged(base(box.clientWidth < 560), figure.layout);
-    const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+    const options = {
+      responsive: true, displaylogo: false, displayModeBar: figure.tools,
+      modeBarButtons: [["zoom2d", "pan2d", "resetScale2d"]],
+    };
     Plotly.newPlot(box, themed(figure.data), themed(layout), options);
   };
   const boxes = [...document.querySelectorAll(".plot")];

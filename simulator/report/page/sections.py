@@ -79,7 +79,8 @@ def _memory_lead(result: RunResult) -> str:
     if most is None:
         return ""
     free = most.capacity_bytes - most.total_bytes
-    return f"Fullest is rank {most.rank} of pool {most.pool}, with {format_bytes(free)} left."
+    pool = f" of pool {most.pool}" if result.memory["pool"].nunique() > 1 else ""
+    return f"Fullest is rank {most.rank}{pool}, with {format_bytes(free)} left."
 
 
 def _experts_lead(result: RunResult, ops: pd.DataFrame) -> str:
