@@ -23,11 +23,13 @@ from simulator.cost.kernel.scalar import (
     attention_prefill,
     bmm,
     elementwise,
+    forget_measured,
     gemm,
     grouped_gemm,
     mla_decode,
     mla_prefill,
     moe_ffn,
+    use_measured,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "bmm_times",
     "elementwise",
     "elementwise_times",
+    "forget_measured",
     "gemm",
     "gemm_times",
     "grouped_gemm",
@@ -50,4 +53,5 @@ __all__ = [
     "mla_prefill_times",
     "moe_ffn",
     "moe_ffn_times",
+    "use_measured",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simulator.cost.kernel import choose
+from simulator.cost.kernel import choose, measured
 from simulator.cost.kernel.decode import decode_s
 from simulator.cost.kernel.formats import FORMATS, canonical
 from simulator.cost.kernel.gemm import gemm_s
@@ -64,6 +64,20 @@ def cached_bytes(device: Device, kv_dtype: str) -> float:
 def latent_unit(device: Device, kv_dtype: str) -> str:
     """The units absorbed MLA and fp8 attention multiply on."""
     return "fp8" if kv_dtype == "fp8" and device.peak_flops_per_s.get("fp8") else "bf16"
+
+
+def attention_unit_names(q_dtype: str, kv_dtype: str) -> tuple[str, str]:
+    """("bf16" or "fp8") of queries and of the cache, from any spelling."""
+    return ("fp8" if q_dtype == "fp8" else "bf16", "fp8" if kv_dtype == "fp8" else "bf16")
+
+
+def refined(timed: Timed, gpu: str, group: str, point: tuple[float, ...]) -> Timed:
+    """The measured provider's answer where active tables reach `point`, else `timed` unchanged."""
+    ratio = measured.measured_ratio(gpu, group, point)
+    if ratio is None:
+        return timed
+    floor = np.maximum(timed.compute_s, timed.memory_s)
+    return Timed(np.maximum(timed.time_s * ratio, floor), timed.compute_s, timed.memory_s, "measured", measured.ERROR)
 
 
 def bmm_timed(

@@ -9,6 +9,8 @@ from simulator.cost.kernel.sizes import Array
 
 PREFILL_PARAMETERS = ("launch", "mma", "exp", "tile", "pass", "passkv", "pad", "seq")
 DECODE_PARAMETERS = ("launch", "hbm", "key", "mma", "cta", "head", "comb", "combh", "chunk", "conv")
+LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
+"""Widths of DeepSeek-V2 and V3 (config.json: kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, v_head_dim)."""
 _TILE = np.asarray(128.0)
 _HALF_TILE_HEADS = 64.0
 

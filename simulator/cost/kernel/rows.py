@@ -21,7 +21,16 @@ from simulator.cost.kernel.gemm import PARAMETERS as GEMM
 from simulator.cost.kernel.gemm import gemm_s
 from simulator.cost.kernel.grouped import PARAMETERS as EXPERTS
 from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, expert_rows, experts_s
-from simulator.cost.kernel.latent import DECODE_PARAMETERS, PREFILL_PARAMETERS, latent_decode_s, latent_prefill_s
+from simulator.cost.kernel.latent import (
+    DECODE_PARAMETERS,
+    LATENT,
+    NOPE,
+    PREFILL_PARAMETERS,
+    ROPE,
+    VALUE,
+    latent_decode_s,
+    latent_prefill_s,
+)
 from simulator.cost.kernel.prefill import PARAMETERS as PREFILL
 from simulator.cost.kernel.prefill import prefill_s
 from simulator.cost.kernel.prompts import Prompts
@@ -32,7 +41,6 @@ from simulator.cost.kernel.work import Work, gemm_work, grouped_work, kv_bytes, 
 from simulator.hardware.catalogue import find_device
 
 Model = Callable[[Parameters], Array]
-LATENT, ROPE, NOPE, VALUE = 512, 64, 128, 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,10 @@ import numpy as np
 
 from simulator.cost.kernel import families
 from simulator.cost.kernel.families import AttentionKind
+from simulator.cost.kernel.formats import canonical
 from simulator.cost.kernel.grouped import ExpertBlock, expert_rows
+from simulator.cost.kernel.latent import LATENT, NOPE, ROPE, VALUE
+from simulator.cost.kernel.measured import Tables, activate, deactivate, group_name
 from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.roofline import Timed
 from simulator.cost.kernel.sizes import sizes
@@ -16,6 +19,30 @@ from simulator.hardware.device import Device
 Sequences = tuple[tuple[int, int], ...]
 """(new tokens, past tokens) of each sequence of a batch."""
 _CACHE = 65536
+DEFAULT_BACKEND = "vllm"
+"""Whose measured tables stand for "" (no engine named)."""
+
+
+def _equal_and_new(sequences: Sequences) -> bool:
+    """Whether the batch is what prefill tables hold: equal lengths, nothing cached."""
+    return bool(sequences) and len(set(sequences)) == 1 and sequences[0][1] == 0
+
+
+def use_measured(tables: Tables) -> None:
+    """Ask measured tables first for kernels on their GPU; memoised prices are forgotten."""
+    activate(tables)
+    _forget()
+
+
+def forget_measured(gpu: str | None = None) -> None:
+    """Back to the fitted models, for one GPU or all."""
+    deactivate(gpu)
+    _forget()
+
+
+def _forget() -> None:
+    for memoised in (gemm, attention_prefill, attention_decode, mla_prefill, mla_decode):
+        memoised.cache_clear()
 
 
 def _price(timed: Timed) -> Price:
@@ -35,7 +62,9 @@ def _prompts(op: str, sequences: Sequences) -> Prompts:
 @lru_cache(maxsize=_CACHE)
 def gemm(device: Device, m: int, n: int, k: int, dtype: str, backend: str = "") -> Price:
     """[m, k] x [k, n]; `dtype` is the weights' format (activations bf16 where weight-only)."""
-    return _price(families.bmm_timed(device, 1, m, n, k, dtype, backend))
+    timed = families.bmm_timed(device, 1, m, n, k, dtype, backend)
+    group = group_name("gemm", backend or DEFAULT_BACKEND, canonical(dtype))
+    return _price(families.refined(timed, device.name, group, (m, n, k)))
 
 
 @lru_cache(maxsize=_CACHE)
@@ -58,7 +87,12 @@ def attention_prefill(
 ) -> Price:
     """Causal attention of a batch of (new, past) sequences in one launch."""
     kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
-    return _price(families.prefill_timed(device, _prompts("attention_prefill", sequences), heads, kv_heads, kind))
+    timed = families.prefill_timed(device, _prompts("attention_prefill", sequences), heads, kv_heads, kind)
+    if head_dim != v_head_dim or not _equal_and_new(sequences):
+        return _price(timed)
+    names = families.attention_unit_names("bf16", kv_dtype)
+    group = group_name("prefill", backend or DEFAULT_BACKEND, *names, head_dim, window or 0)
+    return _price(families.refined(timed, device.name, group, (len(sequences), sequences[0][0], heads, kv_heads)))
 
 
 @lru_cache(maxsize=_CACHE)
@@ -76,7 +110,12 @@ def attention_decode(
 ) -> Price:
     """One new token of each sequence; `kv_tokens` is the sum of their KV lengths."""
     kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
-    return _price(families.decode_timed(device, sequences, kv_tokens, heads, kv_heads, kind))
+    timed = families.decode_timed(device, sequences, kv_tokens, heads, kv_heads, kind)
+    if head_dim != v_head_dim or not sequences:
+        return _price(timed)
+    cache = families.attention_unit_names("bf16", kv_dtype)[1]
+    group = group_name("decode", backend or DEFAULT_BACKEND, cache, head_dim, window or 0)
+    return _price(families.refined(timed, device.name, group, (sequences, kv_tokens / sequences, heads, kv_heads)))
 
 
 @lru_cache(maxsize=_CACHE)
@@ -94,7 +133,12 @@ def mla_prefill(
     """Expanded (non-absorbed) MLA attention; the up-projection of keys and values is a GEMM of its own."""
     widths = (kv_lora_rank, rope_dim, nope_dim, v_dim)
     prompts = _prompts("mla_prefill", sequences)
-    return _price(families.latent_prefill_timed(device, prompts, heads, widths, kv_dtype, backend))
+    timed = families.latent_prefill_timed(device, prompts, heads, widths, kv_dtype, backend)
+    if widths != (LATENT, ROPE, NOPE, VALUE) or not _equal_and_new(sequences):
+        return _price(timed)
+    cache = families.attention_unit_names("bf16", kv_dtype)[1]
+    group = group_name("latent_prefill", backend or DEFAULT_BACKEND, cache)
+    return _price(families.refined(timed, device.name, group, (len(sequences), sequences[0][0], heads)))
 
 
 @lru_cache(maxsize=_CACHE)
@@ -110,7 +154,12 @@ def mla_decode(
 ) -> Price:
     """Absorbed MLA decode; the absorption's batched GEMMs are separate `bmm`s."""
     widths = (kv_lora_rank, rope_dim)
-    return _price(families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, backend))
+    timed = families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, backend)
+    if widths != (LATENT, ROPE) or not sequences:
+        return _price(timed)
+    cache = families.attention_unit_names("bf16", kv_dtype)[1]
+    group = group_name("latent_decode", backend or DEFAULT_BACKEND, cache)
+    return _price(families.refined(timed, device.name, group, (sequences, kv_tokens / sequences, heads)))
 
 
 @lru_cache(maxsize=_CACHE)
