@@ -12,22 +12,22 @@ from simulator.cost.floor import floor_s
 from simulator.engine.bind import BoundProgram, Prices, bind
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
+from simulator.engine.fits import pool_memory
 from simulator.engine.flows import FlowNetwork
 from simulator.engine.handover import HandoverRun
 from simulator.engine.links import Links
 from simulator.engine.log import HandoverRecord, OpRecord, StepRecord
 from simulator.engine.miniature_run import MiniatureRun, begin, make_miniature
 from simulator.engine.step import Machine, StepPlan, StepRun
-from simulator.errors import DoesNotFitError, LayoutError, NotBuiltError
+from simulator.errors import LayoutError, NotBuiltError
 from simulator.numeric.batch import programs_of, works_of
 from simulator.numeric.rank import RankState
 from simulator.numeric.run import run_step
 from simulator.program.build import Program
 from simulator.program.check import check
-from simulator.program.memory import Memory, activations_bytes, kv_cache_bytes, weights_bytes
+from simulator.program.memory import Memory
 from simulator.program.ops import Collective
 from simulator.program.work import Sequence
-from simulator.units import format_bytes
 
 Progress = Callable[[str, float], None]
 
@@ -79,6 +79,8 @@ class _Session:
         self.result = Simulation(deployment, links=self.links, communicator=self.comm)
         self.result.lengths = prompt_lengths(deployment)
         self.machines: dict[str, Machine] = {}
+        self.states: dict[str, list[RankState]] = {}
+        """Pool -> what its ranks hold of the miniature that is simulated with time."""
         self.prefill_pool, self.decode_pool = _roles(deployment)
 
     def run(self) -> Simulation:
@@ -88,7 +90,10 @@ class _Session:
             raise NotBuiltError(
                 where="numbers", given=architecture.name, rule=architecture.numbers_refused, way_out="set numbers: off"
             )
-        self._check_memory()
+        for pool in self.deployment.pools:
+            programs = self._full_programs(pool, 0 if pool is self.prefill_pool else 1)
+            memories = pool_memory(self.deployment, pool, programs, decodes=pool is self.decode_pool)
+            self.result.memory.update(((pool.name, rank), memory) for rank, memory in enumerate(memories))
         if numbers.enabled:
             self.progress("reference", 0.0)
             parts = make_miniature(architecture, numbers, self._depth())
@@ -114,42 +119,6 @@ class _Session:
                 way_out="use the same pp in both pools, or set numbers: off",
             )
         return depths.pop()
-
-    # ---- memory -----------------------------------------------------------------------------------------------
-
-    def _check_memory(self) -> None:
-        device = self.deployment.cluster.device(self.deployment.pools[0].gpus[0])
-        for pool in self.deployment.pools:
-            programs = self._full_programs(pool, 0 if pool is self.prefill_pool else 1)
-            cached: dict[int, Memory] = {}
-            for rank in range(pool.layout.ranks):
-                key = id(programs[rank])
-                if key not in cached:
-                    cached[key] = self._memory(pool, programs[rank])
-                self.result.memory[pool.name, rank] = cached[key]
-            worst = max(range(pool.layout.ranks), key=lambda r: self.result.memory[pool.name, r].total_bytes)
-            memory = self.result.memory[pool.name, worst]
-            device = self.deployment.cluster.device(pool.gpus[worst])
-            usable = device.hbm_bytes * (1.0 - self.deployment.memory_margin)
-            if memory.total_bytes > usable:
-                raise DoesNotFitError(
-                    where=f"pool {pool.name!r}, rank {worst}",
-                    given=f"{format_bytes(memory.total_bytes)} on {device.name}",
-                    rule=f"{format_bytes(usable)} are usable ({format_bytes(device.hbm_bytes)} less a margin of "
-                    f"{self.deployment.memory_margin:.0%}); {_largest(memory)}",
-                    way_out=_way_out(memory, usable),
-                )
-
-    def _memory(self, pool: Pool, program: Program) -> Memory:
-        final = self.deployment.workload.decode_steps
-        lengths = tuple(s.past + s.new + (final if pool is self.decode_pool and s.past == 0 else 0)
-                        for work in program.works for s in work.sequences)  # fmt: skip
-        architecture, layout = self.deployment.architecture, pool.layout
-        return Memory(
-            weights_bytes(architecture, layout, program.stage),
-            kv_cache_bytes(architecture, layout, program.stage, lengths),
-            activations_bytes(program),
-        )
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
@@ -233,15 +202,9 @@ class _Session:
         return tuple(bound)
 
     def _states(self, pool: Pool, miniature: MiniatureRun) -> list[RankState]:
-        if pool.name not in self._pool_states:
-            self._pool_states[pool.name] = miniature.states(pool)
-        return self._pool_states[pool.name]
-
-    @property
-    def _pool_states(self) -> dict[str, list[RankState]]:
-        if not hasattr(self, "_kept_states"):
-            self._kept_states: dict[str, list[RankState]] = {}
-        return self._kept_states
+        if pool.name not in self.states:
+            self.states[pool.name] = miniature.states(pool)
+        return self.states[pool.name]
 
     def _hand_over(self, miniature: MiniatureRun | None) -> None:
         run = HandoverRun(self.deployment, self.prefill_pool, self.decode_pool, self.comm, self.links, self.flows)
@@ -287,24 +250,6 @@ def _roles(deployment: Deployment) -> tuple[Pool, Pool]:
         given=", ".join(f"{pool.name}: {pool.role}" for pool in deployment.pools),
         rule="a scenario has one mixed pool, or one prefill and one decode pool",
     )
-
-
-def _largest(memory: Memory) -> str:
-    parts = {
-        "weights": memory.weights_bytes,
-        "KV cache": memory.kv_cache_bytes,
-        "activations": memory.activations_bytes,
-    }
-    told = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
-    return f"{max(parts, key=parts.__getitem__)} bind: {told}"
-
-
-def _way_out(memory: Memory, usable: float) -> str:
-    if memory.weights_bytes > usable:
-        return "use more tp, pp or ep, or a smaller precision for the weights"
-    if memory.kv_cache_bytes > usable - memory.weights_bytes:
-        return "use fewer or shorter sequences, more GPUs, or kv_cache: fp8"
-    return "prefill fewer tokens in one step, or use more tp or cp"
 
 
 def _processed(env: simpy.Environment) -> int:
