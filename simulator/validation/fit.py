@@ -27,11 +27,12 @@ def collectives(data: Path, out: Path, quick: bool) -> None:
         "command": "python -m simulator.validation.fit collectives --data DIR",
     }
     body = fit_collectives.as_json(parameters, fitted, unseen, meta)
-    body |= fit_exchange.fit_all(data)
+    body |= fit_collectives.rounded(fit_exchange.fit_all(data))
     part = out.with_suffix(out.suffix + ".part")
     part.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
     part.replace(out)
-    for what, errors in (("fitted", fitted), ("unseen", unseen)):
+    expert = {"by whole groups left out": body["unseen_expert"]}
+    for what, errors in (("fitted", fitted), ("unseen", unseen), ("unseen expert exchange", expert)):
         print(f"{what}: median relative error")
         for name, block in errors.items():
             print(f"  {name}: " + ", ".join(f"{k} {v['error']:.1%} ({v['rows']})" for k, v in block.items()))

@@ -20,6 +20,7 @@ from simulator.validation.libraries import library_key
 from simulator.validation.tables import read_table
 
 PARTS = 3
+TOGETHER = {"infiniband": ("infiniband", "roce"), "roce": ("infiniband", "roce")}
 # Started by one process for all GPUs, which serialises its launches: another regime than one process per GPU.
 _OTHER_LAUNCH = "single process"
 _COLLECTIVE_LIBRARIES = ("nccl", "rccl", "oneccl")
@@ -61,7 +62,8 @@ def fit_all(rows: pd.DataFrame) -> tuple[Parameters, Results]:
     across = nccl_rows[(nccl_rows.nodes_ > 1)]
     networks: dict[str, dict[str, NetworkStage]] = {}
     for network in NETWORKS:
-        group = across[across.network == network]
+        # RoCE runs on the same NICs as InfiniBand and has few rows: one fit serves both.
+        group = across[across.network.isin(TOGETHER.get(network, (network,)))]
         networks[network], error = fit_network(network, group, platforms, networks.get("infiniband"))
         errors["networks"][network] = {"rows": len(group), "error": error}
     engines = rows[~is_nccl(rows) & (rows["mode"] == "graph")]
@@ -77,11 +79,11 @@ def with_eager(platform: Platform, rows: pd.DataFrame) -> Platform:
     """The platform with its host floor and slowdown, read off rows that ran both inside and outside a graph."""
     mine = rows[(rows.platform == platform.name) & rows["mode"].isin(("graph", "eager"))]
     small = mine[(mine["mode"] == "eager") & (mine.message_bytes <= 2.0**15)]
-    arm = small.gpu.str.match("G[BH]")
     floors = dict(platform.eager_floor_s)
-    for host, of in (("x86", small[~arm]), ("arm", small[arm])):
-        if len(of):
-            floors[host] = float(of.time_s.median())
+    hosts = pd.Series(np.where(small.gpu.str.match("G[BH]"), "arm", "x86"), small.index)
+    floors |= {str(host): float(times.median()) for host, times in small.time_s.groupby(hosts)}
+    by_engine = small.time_s.groupby([small.key.astype(str), hosts])
+    floors |= {f"{key} {host}": float(times.median()) for (key, host), times in by_engine}
     large = mine[mine.message_bytes >= 2.0**26]
     pairs = large.pivot_table(index=["gpu", "total_gpus", "key", "message_bytes"], columns="mode", values="time_s")
     slowdown = 1.0
@@ -111,7 +113,19 @@ def cross_check(rows: pd.DataFrame) -> Results:
     by_part = pd.concat(
         [unseen_errors(rows[rows.part == part], fit_all(rows[rows.part != part])[0]) for part in range(PARTS)]
     )
-    return {"thirds": summary(rows, by_part)}
+    return {"thirds": summary(rows, by_part), "kinds": kind_check(rows)}
+
+
+def kind_check(rows: pd.DataFrame) -> Results:
+    """Median error of NCCL's rows of one node on each GPU kind, by a fit on the other kinds of its platform."""
+    found: Results = {}
+    nccl_rows = rows[is_nccl(rows) & (rows.nodes_ == 1)]
+    for name, group in nccl_rows.groupby("platform"):
+        for gpu in sorted(group.gpu.unique()) if group.gpu.nunique() > 1 else ():
+            platform = fit_platform(str(name), group[group.gpu != gpu])
+            errors = unseen_errors(group[group.gpu == gpu], Parameters({platform.name: platform}, {}, {}, {}))
+            found[f"{gpu} from the other {name}"] = {"rows": len(errors), "error": float(errors.median())}
+    return found
 
 
 def summary(rows: pd.DataFrame, errors: "pd.Series[float]") -> Results:

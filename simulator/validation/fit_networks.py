@@ -55,7 +55,8 @@ def fit_network(
     cells = cells_of(rows)
 
     def parameters(vector: Floats) -> Parameters:
-        return Parameters(platforms, {name: stages_from(vector)}, {}, {})
+        stages = stages_from(vector)
+        return Parameters(platforms, dict.fromkeys((name, *rows["network"]), stages), {}, {})
 
     def residuals(vector: Floats) -> Any:
         found = predict(cells, parameters(vector))

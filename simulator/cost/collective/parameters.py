@@ -51,7 +51,7 @@ class Platform:
     contention: float
     """A ring over n GPUs gets (2 / n) ** contention of the link: 0 behind a switch, 1 on a bus shared by all."""
     eager_floor_s: Mapping[str, float]
-    """Host time of one call outside a CUDA graph, on "x86" and "arm" (Grace) hosts."""
+    """Host time of one call outside a CUDA graph, on "x86" and "arm" (Grace) hosts; "sglang x86" for one engine."""
     eager_slowdown: float
     """Large messages outside a graph over inside one."""
     stages: Mapping[str, Stage]

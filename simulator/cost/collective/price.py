@@ -81,7 +81,9 @@ def _eager(links: GroupLinks, op: str, library: str, sizes: Floats, times: Float
     busy = times * platform.eager_slowdown
     if op == "all_reduce":
         busy = busy + custom.eager_copy_s(links, library, sizes)
-    return np.where(sizes > 0.0, np.maximum(busy, platform.eager_floor_s[host]), 0.0)
+    floors = platform.eager_floor_s
+    floor_s = floors.get(f"{library} {host}", floors.get(f"{library.split('<')[0]} {host}", floors[host]))
+    return np.where(sizes > 0.0, np.maximum(busy, floor_s), 0.0)
 
 
 @lru_cache(maxsize=1 << 18)

@@ -8,14 +8,14 @@ doi:10.1177/1094342005051521, for the ring and tree step counts; Sanders et al. 
 doi:10.1016/j.parco.2009.09.001, for the two-tree bandwidth).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collective.facts import Protocol
-from simulator.cost.collective.parameters import Parameters, Platform, Stage, platform_name
+from simulator.cost.collective.parameters import NetworkStage, Parameters, Platform, Stage, platform_name
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 
@@ -92,6 +92,7 @@ def shape_of(algorithm: str, op: str, links: GroupLinks) -> Shape:
 
 
 STAGE_OF: dict[str, str] = {"ring": "ring", "tree": "ring", "nvls": "nvls", "nvls_tree": "nvls"}
+GROUPED = ("pairwise", "two_level", "direct")
 FITTED_OP: dict[str, str] = {"broadcast": "all_gather", "send_recv": "all_to_all"}
 
 
@@ -107,8 +108,16 @@ def scale_up_rate(links: GroupLinks, platform: Platform) -> float:
 
 def stage_of(platform: Platform, algorithm: str, protocol: Protocol) -> Stage:
     """The fitted stage that runs this algorithm and protocol."""
-    name = "exchange" if algorithm in ("pairwise", "two_level", "direct") else f"{STAGE_OF[algorithm]}_{protocol}"
+    name = "exchange" if algorithm in GROUPED else f"{STAGE_OF[algorithm]}_{protocol}"
     return platform.stages[name]
+
+
+def network_stage(parameters: Parameters, links: GroupLinks, algorithm: str, protocol: Protocol) -> NetworkStage:
+    """What the network adds; grouped sends start as LL does and stream as Simple does."""
+    stages = parameters.networks[links.network]
+    if algorithm not in GROUPED:
+        return stages[protocol]
+    return replace(stages["ll"], efficiency=stages["simple"].efficiency, congestion=stages["simple"].congestion)
 
 
 def stage_times(
@@ -128,7 +137,7 @@ def stage_times(
         wire = message_bytes * shape.inside_wire / (rate * stage.efficiency[fitted_op])
         time = time + message_bytes * shape.own_copy / (rate * platform.copy_efficiency[fitted_op])
     if shape.across_hops:
-        network = parameters.networks[links.network][protocol]
+        network = network_stage(parameters, links, algorithm, protocol)
         per_nic = message_bytes * shape.across_wire
         across_rate = links.nic_bytes_per_s * network.share(links.nodes) / oversubscribed(links)
         per_hop = message_bytes * shape.hop_bytes

@@ -11,7 +11,7 @@ from simulator.cost.collective.facts import Protocol
 from simulator.cost.collective.parameters import shipped
 from simulator.cost.collective.price import collective_price, platform_of, selection
 from simulator.cost.collective.request import check_bytes
-from simulator.cost.collective.stages import FITTED_OP, scale_up_rate, shape_of, stage_of
+from simulator.cost.collective.stages import FITTED_OP, network_stage, scale_up_rate, shape_of, stage_of
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 
@@ -63,7 +63,7 @@ def _stage_costs(links: GroupLinks, op: str, name: str, protocol: Protocol, mess
     inside = message_bytes * shape.inside_wire / rate if shape.inside_wire else 0.0
     if links.nodes == 1:
         return _Costs(stage.hop_s, 0.0, inside, 0.0)
-    network = shipped().networks[links.network][protocol]
+    network = network_stage(shipped(), links, name, protocol)
     across = message_bytes * shape.across_wire / (links.nic_bytes_per_s * network.share(links.nodes))
     return _Costs(stage.hop_s, network.hop_s + links.network_latency_s, inside, across)
 
