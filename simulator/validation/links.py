@@ -17,6 +17,8 @@ SCALE_UP_LATENCY_S: dict[ScaleUp, float] = {
 NETWORK_LATENCY_S: dict[Network, float] = {
     "infiniband": 2.0e-6, "roce": 2.0e-6, "efa": 5.0e-6, "slingshot": 2.0e-6, "none": 0.0,
 }  # fmt: skip
+IN_SWITCH_REDUCTION = ("hopper", "blackwell", "rubin")
+"""Generations whose NVSwitch reduces and multicasts (NVLink SHARP)."""
 RACK_DOMAIN = 72
 """GPUs of an NVL72 rack, which is one scale-up domain and so one node."""
 
@@ -35,13 +37,14 @@ def scale_up_of(text: str, device: Device) -> ScaleUp:
     lower = text.lower()
     for word, kind in (
         ("disabled", "none"), ("pcie", "pcie"), ("xgmi", "xgmi_mesh"), ("infinity", "xgmi_mesh"),
+        ("hccs", "xgmi_mesh"),
         ("no switch", "nvlink_mesh"), ("mesh", "nvlink_mesh"), ("nvswitch", "nvswitch"), ("nvl72", "nvswitch"),
         ("nvlink", "nvswitch"), ("loopback", "none"),
     ):  # fmt: skip
         if word in lower:
             return "xgmi_mesh" if kind == "nvlink_mesh" and device.generation.startswith("cdna") else kind  # type: ignore[return-value]
-    if device.generation.startswith("cdna"):
-        return "xgmi_mesh"
+    if device.generation.startswith(("cdna", "davinci")):
+        return "xgmi_mesh"  # every GPU of a node linked with every other
     return "nvswitch" if device.nvlink_bytes_per_s else "pcie"
 
 
@@ -85,7 +88,7 @@ def group_links(
         scale_up=scale_up,
         scale_up_bytes_per_s=rate,
         pair_bytes_per_s=pair_rate(device, scale_up, per_node),
-        multicast=scale_up == "nvswitch" and device.compute_capability >= 90,
+        multicast=scale_up == "nvswitch" and device.generation in IN_SWITCH_REDUCTION,
         scale_up_latency_s=SCALE_UP_LATENCY_S[scale_up],
         network=network,
         nic_bytes_per_s=nic,

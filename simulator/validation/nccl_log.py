@@ -1,7 +1,6 @@
 """The output of nccl-tests: read it, and say of each size whether its bus bandwidth is normal for this fabric."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +10,7 @@ from simulator.cost.collective import collective_price, collective_times, select
 from simulator.cost.collective.parameters import link_class
 from simulator.errors import DataError, ShardsimError
 from simulator.topology.group import GroupLinks
+from simulator.validation.nccl_causes import CAUSES
 from simulator.validation.table_collectives import bus_share
 
 Verdict = Literal["normal", "low", "high"]
@@ -150,68 +150,6 @@ def _bound(links: GroupLinks, op: str, size_bytes: float, algorithm: str) -> str
     return "NVLink, reduced in the switch" if algorithm.startswith("nvls") else names[link_class(links)]
 
 
-def _without_multicast(links: GroupLinks) -> GroupLinks:
-    return replace(links, multicast=False)
-
-
-def _one_rail_down(links: GroupLinks) -> GroupLinks:
-    rails = max(links.ranks_per_node, 2)
-    return replace(links, nic_bytes_per_s=links.nic_bytes_per_s * (rails - 1) / rails)
-
-
-def _half_network(links: GroupLinks) -> GroupLinks:
-    return replace(links, nic_bytes_per_s=links.nic_bytes_per_s / 2.0)
-
-
-def _one_nic(links: GroupLinks) -> GroupLinks:
-    return replace(links, nic_bytes_per_s=links.nic_bytes_per_s / max(links.ranks_per_node, 2))
-
-
-def _over_pcie(links: GroupLinks) -> GroupLinks:
-    rate = links.device.pcie_bytes_per_s
-    return replace(
-        links, scale_up="pcie", scale_up_bytes_per_s=rate, pair_bytes_per_s=rate, multicast=False
-    )  # fmt: skip
-
-
-def _over_network(links: GroupLinks) -> GroupLinks:
-    return replace(
-        links, nodes=links.ranks, ranks_per_node=1, scale_up="none", scale_up_bytes_per_s=0.0, pair_bytes_per_s=0.0,
-        multicast=False, network=links.network if links.network != "none" else "infiniband",
-        nic_bytes_per_s=links.nic_bytes_per_s or links.device.nic_bytes_per_s,
-    )  # fmt: skip
-
-
-# Causes in the order in which they are tried: what to change in the links, and what to say.
-_CAUSES: tuple[tuple[str, Callable[[GroupLinks], bool], Callable[[GroupLinks], GroupLinks]], ...] = (
-    (
-        "NVLS off: fits rings without in-switch reduction; check NCCL_NVLS_ENABLE, the fabric manager and the driver",
-        lambda links: links.multicast, _without_multicast,
-    ),
-    (
-        "one rail down: fits one NIC fewer per node; check ibstat on every node and NCCL_IB_HCA",
-        lambda links: links.nodes > 1, _one_rail_down,
-    ),
-    (
-        "NICs at half their rate: check the link speed, PCIe width, GPUDirect RDMA and PXN",
-        lambda links: links.nodes > 1, _half_network,
-    ),
-    (
-        "one NIC for all GPUs of a node: check NCCL_IB_HCA and the topology file inside containers",
-        lambda links: links.nodes > 1 and links.ranks_per_node > 1, _one_nic,
-    ),
-    (
-        "PCIe path: fits PCIe in place of NVLink; check NCCL_P2P_LEVEL, nvidia-smi topo -m and ACS",
-        lambda links: links.scale_up in ("nvswitch", "nvlink_mesh", "xgmi_mesh"), _over_pcie,
-    ),
-    (
-        "NVLink unused: fits every GPU talking through its NIC; check NCCL_P2P_DISABLE and the container",
-        lambda links: links.scale_up in ("nvswitch", "nvlink_mesh", "xgmi_mesh") and links.device.nic_bytes_per_s > 0,
-        _over_network,
-    ),
-)  # fmt: skip
-
-
 def _hint(links: GroupLinks, log: Log, index: int, expected: float, previous_low: bool) -> str:
     """What a low size points to."""
     row = log.rows[index]
@@ -225,7 +163,7 @@ def _hint(links: GroupLinks, log: Log, index: int, expected: float, previous_low
             "latency, not bandwidth: an outlier if its neighbours are normal, else host cores, clocks or NIC settings"
         )
     best, said = _CLOSE, ""
-    for text, applies, change in _CAUSES:
+    for text, applies, change in CAUSES:
         if not applies(links):
             continue
         try:
