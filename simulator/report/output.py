@@ -1,6 +1,5 @@
 """Results appear whole or not at all: written beside their place, then renamed into it."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ MARK = "summary.json"
 
 
 def check_output(out: Path, force: bool) -> None:
-    """Raises OutputError where `out` exists (and may not be replaced) or cannot be written; creates nothing."""
+    """Raises OutputError where `out` exists (and may not be replaced) or cannot be written; leaves nothing behind."""
     out = out.absolute()
     if out.is_symlink() or out.exists():
         _check_replaceable(out, force)
@@ -23,8 +22,11 @@ def check_output(out: Path, force: bool) -> None:
         parent = parent.parent
     if not parent.is_dir():
         raise OutputError(where=str(out), given=str(parent), rule="is not a folder", way_out="choose another --out")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(where=str(out), given=str(parent), rule="is not writable", way_out="choose another --out")
+    try:  # asking for permission is no proof: root passes, and then a special or full file system refuses
+        Path(tempfile.mkdtemp(prefix=".shardsim.", dir=parent)).rmdir()
+    except OSError as failure:
+        rule = f"cannot be written: {failure.strerror}"
+        raise OutputError(where=str(out), given=str(parent), rule=rule, way_out="choose another --out") from None
 
 
 def _check_replaceable(out: Path, force: bool) -> None:

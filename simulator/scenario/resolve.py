@@ -1,9 +1,10 @@
 """From a checked scenario to the deployment it stands for: model, cluster, pools, workload."""
 
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
-from simulator.engine.deployment import Deployment, Numbers, Pool, StepWorkload
+from simulator.engine.deployment import Deployment, LinkFault, Numbers, Pool, StepWorkload
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.model.architecture import Architecture, Quantization
 from simulator.model.catalogue import find_model
@@ -19,6 +20,7 @@ from simulator.scenario.placement import place_pools
 from simulator.scenario.schema import LayoutSpec, PoolSpec
 from simulator.scenario.topology_file import load_topology
 from simulator.topology.cluster import Cluster
+from simulator.units import parse_time
 
 
 def resolve(entry: Entry) -> Deployment:
@@ -39,9 +41,10 @@ def resolve(entry: Entry) -> Deployment:
         pools=pools,
         workload=workload,
         numbers=_numbers(entry, architecture),
-        options=Options(spec.experts.dispatch, spec.experts.combine, spec.experts.skew),
+        options=Options(spec.experts.dispatch, spec.experts.combine, spec.experts.skew, spec.experts.kernel),
         algorithms={str(kind): name for kind, name in spec.collectives.algorithms.items()},
         fidelity=spec.collectives.fidelity,
+        faults=_faults(entry, cluster),
         memory_margin=spec.memory_margin,
         facts=describe(spec, architecture, cluster, pools, workload),
     )
@@ -177,4 +180,45 @@ def _numbers(entry: Entry, architecture: Architecture) -> Numbers:
         dtypes=tuple(spec.dtypes),
         layers=tuple(spec.layers),
         seed=spec.seed,
+        checkpoint=_checkpoint(entry),
     )
+
+
+def _checkpoint(entry: Entry) -> str:
+    given = entry.spec.numbers.checkpoint
+    path = entry.folder / given
+    if given and not path.exists():
+        where = entry.document.where(("numbers", "checkpoint"))
+        raise ScenarioError(
+            where=where, given=given, rule=f"no such file or folder ({path})", way_out="mind the folder"
+        )
+    return str(path) if given else ""
+
+
+def _faults(entry: Entry, cluster: Cluster) -> tuple[LinkFault, ...]:
+    """Links named by their ends, found in the cluster."""
+    specs = entry.spec.faults
+    if specs and entry.spec.collectives.fidelity != "flow":
+        raise ScenarioError(
+            where=entry.document.where(("faults",)),
+            given=f"fidelity {entry.spec.collectives.fidelity}",
+            rule="faults are seen by fidelity flow only",
+            way_out="set collectives.fidelity: flow",
+        )
+    links: dict[tuple[str, str], int] = {}
+    if specs:
+        ends = zip(cluster.link_source.tolist(), cluster.link_destination.tolist(), strict=True)
+        links = {(cluster.vertex_name(a), cluster.vertex_name(b)): link for link, (a, b) in enumerate(ends)}
+    found = []
+    for index, spec in enumerate(specs):
+        link = links.get((spec.source, spec.destination))
+        if link is None:
+            near = get_close_matches(f"{spec.source} {spec.destination}", [" ".join(key) for key in links], n=1)
+            raise ScenarioError(
+                where=entry.document.where(("faults", index)),
+                given=f"{spec.source} to {spec.destination}",
+                rule=f"is no link of {cluster.name}",
+                way_out=f"did you mean from: {near[0].replace(' ', ', to: ')}?" if near else "name its two ends",
+            )
+        found.append(LinkFault(link, parse_time(spec.at), spec.factor))
+    return tuple(found)

@@ -20,7 +20,8 @@ from simulator.errors import ShardsimError
 from simulator.model.quantization import canonical_dtype
 from simulator.numeric.rounding import DType
 from simulator.parallel.layout import AXES, Dispatch
-from simulator.program.frame import ELEMENT_BYTES
+from simulator.program.frame import ELEMENT_BYTES, ExpertKernel
+from simulator.units import parse_time
 
 Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 Natural = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
@@ -141,13 +142,18 @@ class ExpertsSpec(_Part):
     )
     dispatch: Transport = Field(default="bf16", description="format of tokens on their way to experts")
     combine: Transport = Field(default="bf16", description="format of experts' outputs on their way back")
+    kernel: ExpertKernel = Field(
+        default="auto", description="what carries tokens; auto: DeepEP, low latency in decode, normal in prefill"
+    )
 
 
 class CollectivesSpec(_Part):
     """How collectives are simulated, and algorithms forced upon them."""
 
     fidelity: Fidelity = Field(
-        default="auto", description="stepwise: chunk by chunk; closed_form: formulas; auto: both"
+        default="auto",
+        description="closed_form: formulas; stepwise: chunk by chunk; flow: fair shares of links; auto: stepwise "
+        "where numbers are, else closed_form",
     )
     algorithms: Algorithms = Field(default={}, description="kind of collective: algorithm, e.g. all_reduce: ring")
 
@@ -165,12 +171,37 @@ class NumbersSpec(_Part):
     )
     layers: list[Natural] = Field(default=[], description="layers kept; empty: the fewest that show every kind")
     seed: Natural = 7
+    checkpoint: StrictStr = Field(
+        default="",
+        description="safetensors file or folder: the model itself, with its weights, in place of a miniature",
+    )
 
 
 def _numbers(value: Any) -> Any:
     if value in ("off", False):
         return {"enabled": False}
     return {} if value in ("on", True) else value
+
+
+def _time(value: str) -> str:
+    try:
+        time_s = parse_time(value)
+    except ShardsimError as error:
+        raise ValueError(f"{error.rule}; {error.way_out}") from None
+    if time_s < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+class FaultSpec(_Part):
+    """A link that fails or slows down; needs `collectives.fidelity: flow`."""
+
+    source: Text = Field(alias="from", description="vertex the link leaves, as `shardsim topology show` names it")
+    destination: Text = Field(alias="to", description="vertex the link enters, e.g. leaf3")
+    at: Annotated[StrictStr, AfterValidator(_time)] = Field(default="0 s", description='e.g. "5 ms" into the run')
+    factor: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="part of the bandwidth that is left; 0: it is down"
+    )
 
 
 class ScenarioSpec(_Part):
@@ -192,6 +223,7 @@ class ScenarioSpec(_Part):
     numbers: Annotated[
         NumbersSpec, BeforeValidator(_numbers, json_schema_input_type=NumbersSpec | bool | Literal["on", "off"])
     ] = NumbersSpec()
+    faults: list[FaultSpec] = Field(default=[], description="links that fail or slow down during the run")
     memory_margin: Annotated[Number, Field(ge=0, lt=1)] = Field(
         default=0.1, description="part of a GPU's memory left to the runtime"
     )

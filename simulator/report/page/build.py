@@ -37,7 +37,7 @@ def page(results: Sequence[RunResult], title: str, description: str) -> str:
 def figure_page(figures: Sequence[Figure], title: str, description: str) -> str:
     """A page with a few figures and nothing else."""
     plots = Plots()
-    inside = "".join(section(figure.title, plots.place(figure)) for figure in figures)
+    inside = "".join(tag("div", plots.place(figure), class_="card") for figure in figures)
     return _document(plots, title, description, inside, f"shardsim {__version__}")
 
 
