@@ -1,4 +1,4 @@
-"""How an inference engine runs a step, beyond its kernels: `find_engine("vLLM", "0.19.1")`, from `data/engines.toml`."""
+"""How an inference engine runs a step, beyond its kernels: `find_engine("vLLM", "0.19.1")`; see `engines.toml`."""
 
 import re
 import tomllib
@@ -13,6 +13,8 @@ from simulator.errors import CalibrationError, DataError
 from simulator.program import ops
 
 Version = tuple[int, ...]
+CONTEXT_BYTES = 1.0e9
+"""CUDA context, libraries and communication buffers of one process (0.5 to 1.5 GB, nvidia-smi, 2024)."""
 
 FUSIBLE: dict[str, type] = {
     "norm": ops.Norm,
@@ -59,7 +61,9 @@ class EngineProfile:
     max_sequences: int
     chunked_prefill: bool
     memory_share: float
-    """Part of the device's memory that weights, activations and cache may fill."""
+    """Part of the device's memory that weights, activations and cache may fill; or, with `memory_of_free`, part of
+    what weights and activations leave that the cache may fill."""
+    memory_of_free: bool
     error: float
     """Median relative error of step times on rows that were not fitted."""
 
@@ -72,6 +76,16 @@ class EngineProfile:
     def padded(self, sequences: int) -> int | None:
         """The captured batch size that a decode step of `sequences` runs as; None: eager."""
         return next((size for size in self.graph_sizes if size >= sequences), None)
+
+    def cache_bytes(self, device_bytes: float, weights_bytes: float, activations_bytes: float) -> float:
+        """Memory of one device that the engine gives to its cache; 0 where the weights leave none."""
+        held = weights_bytes + activations_bytes + CONTEXT_BYTES
+        left = (
+            (device_bytes - held) * self.memory_share
+            if self.memory_of_free
+            else device_bytes * self.memory_share - held
+        )
+        return max(0.0, left)
 
     def host_s(self, sequences: float) -> float:
         """Host time of one step."""
@@ -109,7 +123,7 @@ def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
             fused=tuple(FUSIBLE[word] for word in entry["fused"]), kernel_share=entry["kernel_share"],
             all_reduce_share=entry["all_reduce_share"], max_batched_tokens=entry["max_batched_tokens"],
             max_sequences=entry["max_sequences"], chunked_prefill=entry["chunked_prefill"],
-            memory_share=entry["memory_share"], error=entry["error"],
+            memory_share=entry["memory_share"], memory_of_free=entry["memory_of_free"], error=entry["error"],
         )  # fmt: skip
     except KeyError as error:
         raise CalibrationError(

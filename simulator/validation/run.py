@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from simulator.errors import DataError
-from simulator.validation import kernels, table_collectives, table_exchange, table_transfers
+from simulator.validation import kernels, table_collectives, table_exchange, table_offline, table_transfers
 from simulator.validation.context import Context
 from simulator.validation.report import TableReport, ValidationReport, table_report
 from simulator.validation.tables import OUTCOMES, read_table, without_outcomes
@@ -21,13 +21,13 @@ PREDICTORS: dict[str, Predict] = {
     "expert_all_to_all": table_exchange.predict,
     "kv_transfer": table_transfers.predict,
     "kernels": kernels.predict,
+    "serving_offline": table_offline.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
     "serving_closed_loop": "needs the replay of closed-loop clients",
     "serving_open_loop": "needs the replay of timed arrivals",
     "serving_pd": "needs the replay of disaggregated pools",
-    "serving_offline": "needs the replay of offline batches",
     "serving_speculative": "needs speculative decoding in the batcher",
     "wide_ep_production": "needs the replay of wide expert parallelism",
     "training_steps": "needs backward passes and pipeline schedules",

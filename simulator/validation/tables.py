@@ -12,6 +12,7 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "expert_all_to_all": ("time_s", "notify_time_s", "bandwidth_bytes_per_s"),
     "kv_transfer": ("time_s", "bandwidth_bytes_per_s", "mean_ttft_s"),
     "kernels": ("time_s",),
+    "serving_offline": ("output_tokens_per_s", "output_tokens_per_s_per_gpu", "first_token_s", "samples_per_s"),
 }
 # Input columns that a table must have; numbers where marked.
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -19,6 +20,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "expert_all_to_all": ("nodes", "gpus_per_node", "ep", "hidden", "topk", "experts", "tokens_per_rank", "sms"),
     "kv_transfer": ("src_gpus", "dst_gpus", "nodes", "bytes", "block_bytes", "batch", "threads"),
     "kernels": (),
+    "serving_offline": ("tp", "pp", "batch_size", "isl", "osl"),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "collectives": (
@@ -27,6 +29,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "expert_all_to_all": ("gpu", "backend", "version", "kernel", "phase", "dispatch_dtype", "notes", "group_id"),
     "kv_transfer": ("setup_id", "gpu", "fabric", "engine", "op", "memory", "notes"),
     "kernels": ("gpu", "op"),
+    "serving_offline": ("release", "gpu", "framework", "model", "precision", "metric"),
 }
 
 

@@ -14,6 +14,8 @@ def price_comm(setup: Setup, op: CommOp) -> Price:
     """Time of a collective or send on the setup's links; a receive costs nothing beside its send."""
     if isinstance(op, Receive):
         return NOTHING
+    if setup.comm is not None:
+        return _slower(setup.comm(op), setup)
     if not isinstance(op, Collective):
         return _slower(collective_price(setup.links(("pp",)), "send_recv", op.bytes), setup)
     links = setup.links(op.over)

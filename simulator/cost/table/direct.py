@@ -149,13 +149,13 @@ class DirectPricer:
         return self._attention(stage, shape, decode=False, heads=1)
 
     def _decode_attention(self, stage: int, sequences: int, kv_tokens: int, new: int = 1) -> Part:
-        """Attention of `sequences` decoding ones over `kv_tokens` in all; `new` tokens each when drafts are verified."""
+        """Attention of `sequences` decoding ones over `kv_tokens` in all; `new` tokens each to verify."""
         if sequences == 0:
             return NO_PART
         shape = AttentionShape((), sequences, max(kv_tokens, sequences), self._share())
         return self._attention(stage, shape, decode=True, heads=new)
 
     def whole(self, sequences: tuple[Sequence, ...], skew: float = 0.0) -> float:
-        """Device seconds of a step of these very sequences on all stages, one after the other: the oracle of the parts."""
+        """Device seconds of a step of these very sequences, stage after stage: the oracle of the parts."""
         pp = self.setup.layout.pp
         return sum(self._whole.price(self.program(s, Work(sequences), skew)).time_s for s in range(pp))

@@ -152,7 +152,7 @@ class Box:
         low, high = self._values[layer][i], self._values[layer][i + 1]
         a = low[j] + v * (low[j + 1] - low[j])
         b = high[j] + v * (high[j + 1] - high[j])
-        return float(a * (b / a) ** w) if a > 0.0 else 0.0
+        return a * float((b / a) ** w) if a > 0.0 else 0.0
 
     def many(self, prompts: Array, new: Array, cached: Array) -> Array:
         """The same for arrays."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simulator.cost.engine_profile import EngineProfile
+from simulator.cost.step import PriceComm
 from simulator.errors import WorkloadError
 from simulator.hardware.device import Device
 from simulator.model.architecture import Architecture
@@ -73,3 +74,5 @@ class Setup:
     links: LinksOf
     engine: EngineProfile
     program: Options = field(default_factory=Options)
+    comm: PriceComm | None = None
+    """Prices communication in place of the fitted libraries, where more is known of the host; None: as fitted."""

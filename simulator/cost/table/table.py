@@ -226,7 +226,7 @@ class StepTable:
         return self._answer(load, expert_skew, cycle=False)
 
     def stage_time_s(self, load: StepLoad, expert_skew: float | None = None) -> float:
-        """Seconds between two micro-batches that follow each other: the slowest pipeline stage's time, host included."""
+        """Seconds between two micro-batches that follow each other: the slowest stage's time, host included."""
         return self._answer(load, expert_skew, cycle=True).time_s
 
     def synchronised_step_time_s(self, loads: Many[StepLoad], expert_skew: float | None = None) -> float:
@@ -266,12 +266,13 @@ class StepTable:
         sequences = load.decode_sequences + (load.prefill_sequences if load.prefill_tokens else 0)
         host = self.engine.host_s(sequences) if sequences else 0.0
         total = max(device, host) if self.engine.overlaps_host else device + host
-        sums = [sum(p[i].time_s * n for p, n in parts) for i in range(4)]
+        sums = [float(sum(p[i].time_s * n for p, n in parts)) for i in range(4)]
         weight = sum(sums)
         error = sum(p[i].time_s * n * p[i].error for p, n in parts for i in range(4)) / weight if weight else 0.0
-        return StepAnswer(
-            total, *sums, host, waits, "exact" if beyond else "tabulated", float(np.hypot(error, self.engine.error))
-        )
+        body, prefill, decode, head = sums
+        provenance = "exact" if beyond else "tabulated"
+        trust = float(np.hypot(error, self.engine.error))
+        return StepAnswer(total, body, prefill, decode, head, host, waits, provenance, trust)
 
     def _micro_load(self, load: StepLoad) -> StepLoad:
         """One micro-batch's even share of the batch."""
