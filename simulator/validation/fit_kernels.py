@@ -32,7 +32,7 @@ from simulator.validation.kernel_priors import PRIORS, UPPER
 FOLDS = 5
 STRENGTHS = (0.6, 1.3)
 """Spread of a finer group around its coarser one, as a multiple of the prior's spread."""
-_NOISE = 0.08
+_NOISE = 0.04
 """Relative error at which the loss turns from squared to linear."""
 Groups = dict[str, Parameters]
 
