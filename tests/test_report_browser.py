@@ -37,8 +37,12 @@ def dump(page: Path, profile: Path, *options: str) -> str:
         f"--user-data-dir={profile}", "--window-size=1400,14000", "--virtual-time-budget=20000", *options, "--dump-dom",
         page.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout
+    html = ""
+    for _ in range(3):  # virtual time can outrun the unpacking of plotly.js on a busy machine
+        html = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        if 'data-ready="yes"' in html:
+            break
+    return html
 
 
 def noted(html: str) -> list[str]:

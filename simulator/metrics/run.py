@@ -105,10 +105,10 @@ def _binds(ops: pd.DataFrame, steps: pd.DataFrame) -> str:
     share = float(total["exposed_comm_s"].sum() / total["time_s"].sum())
     compute = ops[(ops["phase"] == phase) & (ops["stream"] == "compute")]
     busy = (compute["end_s"] - compute["start_s"]).groupby(compute["bound"], observed=True).sum()
-    if busy.empty or share >= 0.5:
+    part = 0.0 if busy.empty else float(busy.max() / busy.sum()) * (1.0 - share)
+    if share >= part:
         return f"{phase} is bound by communication: {share:.0%} of a step is spent waiting for links"
     word = str(busy.idxmax())
-    part = float(busy.max() / busy.sum()) * (1.0 - share)
     return f"{phase} is bound by {_BOUND_WORDS[word]} ({part:.0%} of a step); communication takes {share:.0%}"
 
 

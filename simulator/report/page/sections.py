@@ -1,5 +1,7 @@
 """The sections about one run."""
 
+import re
+
 import pandas as pd
 
 from simulator.metrics.result import RunResult
@@ -20,7 +22,8 @@ def answer(result: RunResult, level: str = "h1") -> str:
     )  # fmt: skip
     warnings = "".join(tag("li", text(warning)) for warning in result.warnings)
     notes = f'<ul class="warnings">{warnings}</ul>' if warnings else ""
-    return tag(level, text(headline(result) + "."), class_="headline") + tag("div", tiles, class_="tiles") + notes
+    said = re.sub(r"(?<=\d) (?=\w)", "\u00a0", headline(result))  # a number and its unit stay together
+    return tag(level, text(f"{said}."), class_="headline") + tag("div", tiles, class_="tiles") + notes
 
 
 def facts(result: RunResult) -> str:
