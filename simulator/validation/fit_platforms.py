@@ -37,12 +37,14 @@ _START: dict[str, float] = {
     "ring_simple.power": 0.5, "ring_simple.eff": 0.8,
     "nvls_simple.hop": 2.5e-5, "nvls_simple.fill": 7e-5, "nvls_simple.bytes": 1e6, "nvls_simple.power": 1.0,
     "nvls_simple.eff": 0.52,
-    "exchange.hop": 0.3e-6, "exchange.fill": 6e-6, "exchange.bytes": 3e4, "exchange.power": 1.0, "exchange.eff": 0.8,
+    "exchange_ll.hop": 0.3e-6, "exchange_ll.fill": 6e-6, "exchange_ll.bytes": 3e4, "exchange_ll.power": 1.0,
+    "exchange_ll.eff": 0.8, "exchange_simple.hop": 0.3e-6, "exchange_simple.fill": 1e-5,
+    "exchange_simple.bytes": 3e5, "exchange_simple.power": 1.0, "exchange_simple.eff": 0.75,
 }  # fmt: skip
 _PARTS = ("hop", "fill", "bytes", "power", "sharp")
 # Host time of one call from Python where no eager row tells: PyTorch on x86 and on Grace (medians, 2026-08).
 _FLOOR = {"x86": 2.1e-5, "arm": 4.8e-5}
-_STAGES = ("ring_ll", "ring_ll128", "ring_simple", "nvls_simple", "exchange")
+_STAGES = ("ring_ll", "ring_ll128", "ring_simple", "nvls_simple", "exchange_ll", "exchange_simple")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def keys_of(kind: str) -> list[str]:
     keys += [] if kind == "nvlink" else ["contention"]
     for stage in stages:
         keys += [f"{stage}.{part}" for part in _PARTS]
-        keys += [f"{stage}.eff.{op}" for op in (("all_to_all",) if stage == "exchange" else _RING_OPS)]
+        keys += [f"{stage}.eff.{op}" for op in (("all_to_all",) if stage.startswith("exchange") else _RING_OPS)]
     return keys
 
 

@@ -11,9 +11,9 @@ from simulator.topology.group import GroupLinks
 
 Floats = NDArray[np.float64]
 FIXED = {"all_to_all": "pairwise", "send_recv": "direct"}
-"""Ops without a choice of algorithm; the exchange stage holds the protocol's switch in its fill."""
-EXCHANGE_LL_BYTES = 16.0 * 1024.0
-"""Largest part per channel that grouped send/recv sends by LL (NCCL 2.30.7, src/enqueue.cc)."""
+"""Ops without a choice of algorithm: grouped sends, by LL or Simple."""
+EXCHANGE_LL_BYTES = 512.0 * 1024.0
+"""Largest part per peer that grouped sends send by LL: 16 KiB in each of 32 channels (NCCL 2.30.7, src/enqueue.cc)."""
 
 
 def choices(
@@ -21,7 +21,9 @@ def choices(
 ) -> tuple[tuple[tuner.Choice, ...], NDArray[np.int64]]:
     """Candidates (algorithm, protocol) and, for each message, the index of the one that runs."""
     if op in FIXED:
-        return ((algorithm or FIXED[op], "simple"),), np.zeros(message_bytes.shape, dtype=np.int64)
+        name = algorithm or FIXED[op]
+        large = message_bytes / links.ranks > EXCHANGE_LL_BYTES
+        return ((name, "ll"), (name, "simple")), large.astype(np.int64)
     tuned_op = "all_gather" if op == "broadcast" else op
     candidates, picked = tuner.choose(links, tuned_op, message_bytes)
     if algorithm is None:

@@ -108,7 +108,7 @@ def scale_up_rate(links: GroupLinks, platform: Platform) -> float:
 
 def stage_of(platform: Platform, algorithm: str, protocol: Protocol) -> Stage:
     """The fitted stage that runs this algorithm and protocol."""
-    name = "exchange" if algorithm in GROUPED else f"{STAGE_OF[algorithm]}_{protocol}"
+    name = f"exchange_{protocol}" if algorithm in GROUPED else f"{STAGE_OF[algorithm]}_{protocol}"
     return platform.stages[name]
 
 
