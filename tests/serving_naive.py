@@ -21,6 +21,8 @@ class NaiveBatcher:
         self.p, self.capacity = policy, capacity
         self.waiting: list[Slow] = []
         self.running: list[Slow] = []
+        self.unseen: list[Slow] = []
+        self.since_look = 0
 
     def pages(self, tokens: int) -> int:
         return (tokens + self.p.block_tokens - 1) // self.p.block_tokens
@@ -38,7 +40,7 @@ class NaiveBatcher:
         return total
 
     def arrive(self, number: int, given: int, asked: int) -> None:
-        self.waiting.append(Slow(number, given, asked, target=given))
+        self.unseen.append(Slow(number, given, asked, target=given))
 
     def decoding(self) -> list[Slow]:
         return [r for r in self.running if r.state == "decoding"]
@@ -80,6 +82,9 @@ class NaiveBatcher:
 
     def step(self) -> tuple[list[tuple[int, int, int]], int, int, list[int], set[int], set[int]]:
         """(chunks, decodes, KV tokens they read, preempted, emitted by chunks, finished)."""
+        if self.since_look == 0 or not (self.running or self.waiting):
+            self.waiting += self.unseen
+            self.unseen = []
         preempted: list[int] = []
         if self.p.mixed:
             preempted = self.make_room()
@@ -91,6 +96,7 @@ class NaiveBatcher:
             if not chunks:
                 preempted = self.make_room()
                 decoding = self.decoding()
+        self.since_look = 0 if chunks else (self.since_look + bool(decoding)) % self.p.poll_steps
         for r in decoding:
             r.kv += 1
             r.emitted += 1

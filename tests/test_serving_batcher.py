@@ -15,6 +15,8 @@ SMALL = [
     Policy("mixed", 7, 3, 4, mixed=True, chunked=True, reserve="prompt", headroom=0.0),
     Policy("prompts first", 9, 4, 1, mixed=False, chunked=True, reserve="prompt", headroom=0.3),
     Policy("whole", 21, 5, 4, mixed=True, chunked=False, reserve="whole", headroom=0.0),
+    Policy("seldom", 9, 4, 2, mixed=False, chunked=True, reserve="prompt", headroom=0.1, poll_steps=5),
+    Policy("seldom mixed", 9, 5, 2, mixed=True, chunked=True, reserve="prompt", headroom=0.0, poll_steps=3),
     Policy("many", 30, 9, 3, mixed=True, chunked=True, reserve="prompt", headroom=0.0),
 ]
 CAPACITY_TOKENS = 48
@@ -148,7 +150,7 @@ def test_old_prefixes_make_way() -> None:
 
 
 def test_tokens_are_conserved_under_preemption() -> None:
-    policy = replace(SMALL[3], max_sequences=6)
+    policy = replace(SMALL[-1], max_sequences=6)
     batcher = Batcher(policy, KvBlocks(16, 3))
     asked = {number: 17 + number for number in range(6)}
     for number, tokens in asked.items():

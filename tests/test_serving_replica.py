@@ -1,5 +1,7 @@
 """A replica under load: conservation, queueing theory, leaps, and the measured protocol's identities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,10 +28,10 @@ class Simple:
     """A step time with a floor, work by tokens and pairs, and a bend in the KV tokens it reads."""
 
     def step_time_s(
-        self, prefill_tokens: int, prefill_context: float, decode_sequences: int, decode_kv_tokens: float,
-        *, prefills: int = 1,
+        self, prefill_tokens: int, prefill_context: int, decode_sequences: int, decode_kv_tokens: int,
+        *, prefill_sequences: int = 1,
     ) -> float:  # fmt: skip
-        pairs = prefill_tokens * (prefill_context + prefill_tokens / (2 * max(prefills, 1)))
+        pairs = prefill_tokens * (prefill_context + prefill_tokens / 2) / prefill_sequences
         reads = 3e-9 * decode_kv_tokens + 4e-9 * max(0.0, decode_kv_tokens - 9_000)
         return 5e-3 + 2e-5 * prefill_tokens + 1e-10 * pairs + 1e-5 * decode_sequences + reads
 
@@ -48,8 +50,8 @@ class OneStep(Batcher):
         return super().plan()._replace(leap=1)
 
 
-def batcher(engine: str, tokens: int, kind: type[Batcher] = Batcher) -> Batcher:
-    policy = find_policy(engine)
+def batcher(engine: str, tokens: int, kind: type[Batcher] = Batcher, poll_steps: int = 1) -> Batcher:
+    policy = replace(find_policy(engine), poll_steps=poll_steps)
     return kind(policy, KvBlocks(tokens // policy.block_tokens, policy.block_tokens))
 
 
@@ -60,11 +62,11 @@ def poisson(rate_per_s: float, count: int, given_tokens: int, asked: int, seed: 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("memory", [2_000, 400_000])
-def test_a_leap_is_its_steps(engine: str, memory: int) -> None:
+@pytest.mark.parametrize(("memory", "poll_steps"), [(2_000, 1), (400_000, 1), (400_000, 30)])
+def test_a_leap_is_its_steps(engine: str, memory: int, poll_steps: int) -> None:
     load = poisson(3.0, 60, 900, 200)
-    leaping = serve(load, [batcher(engine, memory)], Simple(), check=True)
-    stepping = serve(load, [batcher(engine, memory, OneStep)], Simple())
+    leaping = serve(load, [batcher(engine, memory, Batcher, poll_steps)], Simple(), check=True)
+    stepping = serve(load, [batcher(engine, memory, OneStep, poll_steps)], Simple())
     assert np.allclose(leaping.first_token_s, stepping.first_token_s, rtol=1e-9)
     assert np.allclose(leaping.finish_s, stepping.finish_s, rtol=1e-9)
     assert (leaping.preemptions == stepping.preemptions).all()
@@ -144,6 +146,14 @@ def test_prompts_alone_stall_decodes_and_mixed_steps_do_not() -> None:
     load = poisson(6.0, 400, 3_000, 200, seed=5)
     alone, mixed = (summary(serve(load, [batcher(e, 900_000)], Simple())) for e in ("sglang", "vllm"))
     assert alone["p99_itl_ms"] > mixed["p99_itl_ms"]
+
+
+def test_a_machine_that_seldom_looks_answers_later() -> None:
+    loop = closed_loop(16, input_tokens=1024, output_tokens=512, range_ratio=0.8)
+    often, seldom = (serve(loop, [batcher("sglang", 300_000, Batcher, n)], Simple()) for n in (1, 30))
+    waited = summary(seldom)["median_ttft_ms"] - summary(often)["median_ttft_ms"]
+    # A finish falls anywhere between two looks, 30 steps apart.
+    assert 8 < waited / summary(seldom)["median_tpot_ms"] < 30
 
 
 def test_ranks_that_step_together_share_the_load_and_wait_for_the_busiest() -> None:

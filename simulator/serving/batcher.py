@@ -72,6 +72,8 @@ class Batcher:
     def __init__(self, policy: Policy, blocks: KvBlocks) -> None:
         self.policy, self.blocks = policy, blocks
         self.waiting: deque[Held] = deque()
+        self.unseen: deque[Held] = deque()
+        """Arrived since the machine last looked."""
         self.running: dict[int, Held] = {}
         """Requests that hold pages, in order of admission."""
         self.prefilling: deque[Held] = deque()
@@ -91,11 +93,13 @@ class Batcher:
         self._chunks: list[tuple[Held, int]] = []
         self._planned_decodes = 0
         self._orders = 0
+        self._looked = 0
+        """Decode steps done at some look; the others are poll_steps apart."""
 
     @property
     def in_flight(self) -> int:
         """Requests that are waiting or running."""
-        return len(self.waiting) + len(self.running)
+        return len(self.unseen) + len(self.waiting) + len(self.running)
 
     # ---- events -----------------------------------------------------------------------------------------------
 
@@ -115,11 +119,16 @@ class Batcher:
                 way_out="raise max_batched_tokens, or set chunked: true",
             )  # fmt: skip
         self.arrived += 1
-        self.waiting.append(Held(number, input_tokens, output_tokens, hashes))
+        (self.waiting if self.policy.poll_steps == 1 else self.unseen).append(
+            Held(number, input_tokens, output_tokens, hashes)
+        )
 
     def plan(self) -> Step:
         """Decide the next step. Pages are taken for the prompts it admits, and freed by whom it preempts."""
         policy = self.policy
+        if self.unseen and not self._until_look():
+            self.waiting.extend(self.unseen)
+            self.unseen.clear()
         preempted: list[int] = []
         decodes = 0
         if policy.mixed:
@@ -147,6 +156,8 @@ class Batcher:
             self.outstanding -= decodes * steps
             self._collect(finished)
         emitted: list[int] = []
+        if self._chunks:
+            self._looked = self.steps_done
         for held, new in self._chunks:
             held.computed += new
             if held.computed == held.target:
@@ -154,6 +165,12 @@ class Batcher:
                 self._prefilled(held, finished)
         self._chunks, self._planned_decodes = [], 0
         return Outcome(tuple(emitted), tuple(finished))
+
+    def _until_look(self) -> int:
+        """Decode steps until the machine looks for new requests; 0: now."""
+        if not self.running and not self.waiting:
+            return 0
+        return (self._looked - self.steps_done) % self.policy.poll_steps
 
     # ---- decodes ----------------------------------------------------------------------------------------------
 
@@ -169,8 +186,9 @@ class Batcher:
 
     def _leap(self) -> int:
         """Steps until the first decode is done, or until pages run out."""
-        first = self._first_finish()
-        steps = first - self.steps_done
+        steps = self._first_finish() - self.steps_done
+        if self.unseen:
+            steps = min(steps, self._until_look())
         if self.policy.reserve == "whole":
             return steps
         available, size = self.blocks.available, self.policy.block_tokens

@@ -34,10 +34,12 @@ class Policy:
     preempted and recomputed when none is left), or for prompt and answer (nobody is preempted)."""
     headroom: float
     """Share of the answers' outstanding tokens that must have room when a prompt is admitted."""
+    poll_steps: int = 1
+    """Decode steps between two looks at the queue's door; a prompt step, and having nothing to run, looks at once."""
     source: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("max_batched_tokens", "max_sequences", "block_tokens"):
+        for name in ("max_batched_tokens", "max_sequences", "block_tokens", "poll_steps"):
             if getattr(self, name) < 1:
                 raise ScenarioError(where=name, given=str(getattr(self, name)), rule="must be at least 1")
         if not 0.0 <= self.headroom <= 1.0:
@@ -56,7 +58,9 @@ def policies() -> dict[str, Policy]:
     text = files("simulator.serving").joinpath("policies.toml").read_text(encoding="utf-8")
     known = {field.name for field in fields(Policy)} - {"name"}
     tables = tomllib.loads(text)
-    return {name: Policy(name=name, **{key: table[key] for key in known}) for name, table in tables.items()}
+    return {
+        name: Policy(name=name, **{key: table[key] for key in known & table.keys()}) for name, table in tables.items()
+    }
 
 
 def find_policy(engine: str) -> Policy:
