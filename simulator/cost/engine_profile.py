@@ -38,7 +38,9 @@ class EngineProfile:
     until: Version
     """First version no longer described; () while it is the newest."""
     kernels: str
-    """Which fitted kernels it runs: "trtllm", "vllm", "sglang"."""
+    """Whose fitted attention kernels it runs: "trtllm", "vllm", "sglang"."""
+    gemm_kernels: str
+    """Whose fitted GEMMs; "" for those of all engines together (cuBLASLt and CUTLASS are shared)."""
     all_reduce: str
     """Library of its all_reduce, as `simulator.cost.collective` names it."""
     host_step_s: float
@@ -117,6 +119,7 @@ def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
     try:
         profile = EngineProfile(
             name=name, since=version_of(entry["since"]), until=version_of(entry["until"]), kernels=entry["kernels"],
+            gemm_kernels=entry["gemm_kernels"],
             all_reduce=entry["all_reduce"], host_step_s=entry["host_step_us"] * 1e-6,
             host_sequence_s=entry["host_sequence_us"] * 1e-6, overlaps_host=entry["overlaps_host"],
             launch_s=entry["launch_us"] * 1e-6, graph_sizes=_sizes(entry),

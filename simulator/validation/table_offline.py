@@ -107,7 +107,7 @@ def case_of(row: Any, context: Context) -> Case | str:
 def over_pcie(gpu: str) -> bool:
     """Cards without NVLink, or with bridges, which join pairs only: a larger group goes over PCIe."""
     device = find_device(gpu)
-    return not device.nvlink_bytes_per_s or device.name.endswith(("-PCIe", "-NVL"))
+    return not device.nvlink_bytes_per_s or "-PCIe" in device.name or device.name.endswith("-NVL")
 
 
 def setup_of(case: Case) -> Setup:
@@ -189,6 +189,24 @@ def step_times(table: StepTable, steps: Steps) -> Array:
     return np.array([micro * table.stage_time_s(StepLoad(*map(int, load))) for load in zip(*columns, strict=True)])
 
 
+def step_parts(table: StepTable, steps: Steps) -> tuple[Array, Array]:
+    """Compute and communication seconds of each step of a single-stage table, as its profile has them."""
+    times = step_times(table, steps)
+    line = table.stages[0]
+    tokens = (steps.prefill_tokens + steps.decode_sequences).astype(np.intp)
+    known = np.minimum(tokens, table.reach.tokens)
+    decode = steps.prefill_tokens == 0
+    comm = np.where(decode, line.decode.comm_s[0][known], line.prefill.comm_s[0][known])
+    # A step beyond the table communicates in proportion to its tokens: such messages are bound by bandwidth.
+    comm_s = comm * np.maximum(1.0, tokens / table.reach.tokens)
+    return times - comm_s, comm_s
+
+
+def per_gpu(row: Any) -> bool:
+    """Whether a rate is per GPU in whichever column: static batches from v0.7 on (the data's README)."""
+    return text(row.metric) == "output_tokens_per_s_static_batch" and not text(row.release).startswith("v0.5")
+
+
 def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     """Rates and first-token times from model, GPU, layout, precision, lengths, batch and engine release."""
     answer = empty_answer(frame, OUTCOMES, _labels(frame))
@@ -229,7 +247,5 @@ def _write(answer: pd.DataFrame, index: Any, row: Any, steps: Steps, seconds: fl
         return
     rate = output_tokens(row, steps) / seconds
     gpus = float(row.tp) * float(row.pp)
-    # v0.5 gives static batches for the whole system, later releases per GPU whatever the column (the data's README).
-    per_gpu_only = text(row.metric) == "output_tokens_per_s_static_batch" and not text(row.release).startswith("v0.5")
-    answer.loc[index, "predicted_output_tokens_per_s"] = rate / gpus if per_gpu_only else rate
+    answer.loc[index, "predicted_output_tokens_per_s"] = rate / gpus if per_gpu(row) else rate
     answer.loc[index, "predicted_output_tokens_per_s_per_gpu"] = rate / gpus

@@ -87,7 +87,8 @@ class DirectPricer:
         if isinstance(op, engine.fused):
             return NOTHING
         busiest = max(range(len(op.load.rows)), key=op.load.totals.__getitem__) if isinstance(op, ops.Experts) else 0
-        price = price_op(op, self.setup.device, busiest, engine.kernels)
+        backend = engine.gemm_kernels if isinstance(op, ops.Linear) else engine.kernels
+        price = price_op(op, self.setup.device, busiest, backend)
         return Price(price.time_s / engine.kernel_share, price.provenance, price.error, price.bound)
 
     def program(self, stage: int, work: Work, skew: float) -> Program:

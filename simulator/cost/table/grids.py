@@ -83,14 +83,13 @@ class Plane:
     def __init__(self, sequences: tuple[int, ...], tokens: tuple[int, ...], values: Array) -> None:
         self.top_sequences, self.top_tokens = float(sequences[-1]), float(tokens[-1])
         self._tokens = Octaves(tokens[1])
-        self._columns = len(tokens) - 1
         # A number on the last point falls into a cell past the last: repeat it there, with no slope.
         padded = np.pad(values, ((0, 1), (0, 1)), mode="edge")
         a = padded[:-1, :-1]
         b, c = padded[1:, :-1] - a, padded[:-1, 1:] - a
         d = padded[1:, 1:] - a - b - c
         self._cells = np.stack([a, b, c, d], axis=-1)
-        self._width = self._cells.shape[1]
+        self._width = len(tokens)
         self._flat = self._cells.reshape(-1, 4)
         self._rows: list[list[float]] = self._flat.tolist()
 
