@@ -160,7 +160,7 @@ def topology_show(
 @_told
 def topology_import(
     dump: Annotated[Path, typer.Argument(help="output of `nvidia-smi topo -m`, or NCCL topology XML; - reads stdin")],
-    out: Annotated[Path, typer.Option(help="topology file to write")],
+    out: Annotated[Path | None, typer.Option(help="topology file to write; printed if left out")] = None,
     gpu: Annotated[str | None, typer.Option(help="GPU model, where the dump does not name it")] = None,
 ) -> None:
     """Make a topology file from what a machine prints about itself."""
@@ -185,6 +185,9 @@ def collectives(
     algorithm: Annotated[str | None, typer.Option(help="force one, e.g. ring; else as the library chooses")] = None,
     library: Annotated[str, typer.Option(help="nccl, rccl, vllm, sglang, ...")] = "nccl",
     plot: Annotated[Path | None, typer.Option(help="draw bus bandwidth into this HTML file")] = None,
+    measured: Annotated[
+        Path | None, typer.Option(help="a log of nccl-tests, or a table of collectives, to draw over the curve")
+    ] = None,
 ) -> None:
     """Print the table nccl-tests would print, predicted for a topology."""
     if context.invoked_subcommand is not None:
@@ -195,7 +198,15 @@ def collectives(
         raise ScenarioError(where="--topology", given="", rule="is required", way_out="e.g. --topology dgx_h100")
     sizes = (smallest, largest, factor)
     collectives_command(
-        topology, op, nodes=nodes, gpus=gpus, sizes=sizes, algorithm=algorithm, library=library, plot=plot
+        topology,
+        op,
+        nodes=nodes,
+        gpus=gpus,
+        sizes=sizes,
+        algorithm=algorithm,
+        library=library,
+        plot=plot,
+        measured=measured,
     )
 
 

@@ -3,22 +3,25 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from simulator.commands.show import print_table
 from simulator.commands.text import write_new, written
 from simulator.cost.collective import collective_times, selection
 from simulator.cost.collective.request import LIBRARIES, OPS
-from simulator.errors import DataError, ScheduleError
+from simulator.errors import DataError, ScheduleError, ShardsimError
+from simulator.hardware.catalogue import find_device
 from simulator.report.figures.bandwidth import bandwidth_figure
 from simulator.report.page.build import figure_page
 from simulator.scenario.topology_file import load_topology
 from simulator.topology.facts import group_links
 from simulator.topology.group import GroupLinks
 from simulator.units import format_bytes, parse_bytes
-from simulator.validation.nccl_log import check_log
+from simulator.validation.nccl_log import check_log, parse_log
 from simulator.validation.table_collectives import bus_share
 
 _MOST_ROWS = 1000
@@ -52,8 +55,13 @@ def collectives_command(
     algorithm: str | None,
     library: str,
     plot: Path | None,
+    measured: Path | None = None,
 ) -> None:
-    """Print the table, and draw it where `plot` names a file."""
+    """Print the table, and draw it where `plot` names a file, with measured points over it where there are any."""
+    if measured is not None and plot is None:
+        raise ScheduleError(
+            where="--measured", given=str(measured), rule="is drawn over the curve", way_out="add --plot FILE"
+        )
     if op not in OPS:
         raise ScheduleError(where="--op", given=repr(op), rule=f"is none of {', '.join(OPS)}")
     if library not in LIBRARIES:
@@ -62,12 +70,44 @@ def collectives_command(
     rows = _rows(links, op, _sizes(*sizes), algorithm, library)
     print("\n".join(_table(rows, op, members)))
     if plot is not None:
+        points = measured_points(measured, links, op) if measured is not None else ()
         figure = bandwidth_figure(
-            [row.size_bytes for row in rows], [row.bus_bytes_per_s for row in rows], [row.algorithm for row in rows]
+            [row.size_bytes for row in rows],
+            [row.bus_bytes_per_s for row in rows],
+            [row.algorithm for row in rows],
+            points,
         )
+        if measured is not None:
+            print(f"{len(points)} measured points of {op} on {links.ranks} x {links.device.name}", file=sys.stderr)
         title = f"{op} on {links.ranks} × {links.device.name}"
         write_new(plot, figure_page([figure], title, f"{topology}, {links.nodes} node(s)"))
         print(written(plot), file=sys.stderr)
+
+
+def measured_points(path: Path, links: GroupLinks, op: str) -> tuple[tuple[float, float], ...]:
+    """(message bytes, bus bytes/s) from a log of nccl-tests, or from a table's rows of this op, GPU and group."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as failure:
+        raise DataError(where=str(path), given="", rule=f"cannot be read: {failure.strerror}") from None
+    if path.suffix != ".csv":
+        return tuple((row.size_bytes, row.bus_bytes_per_s) for row in parse_log(text, op).rows)
+    table = pd.read_csv(StringIO(text), low_memory=False)
+    missing = {"gpu", "nodes", "total_gpus", "op", "message_bytes", "bus_bytes_per_s"} - set(table.columns)
+    if missing:
+        raise DataError(
+            where=str(path), given=", ".join(sorted(missing)), rule="columns that a table of collectives has"
+        )
+    same = (table["op"] == op) & (table["nodes"] == links.nodes) & (table["total_gpus"] == links.ranks)
+    rows = table[same & (table["gpu"].map(_device_name) == links.device.name)].dropna(subset=["bus_bytes_per_s"])
+    return tuple(zip(rows["message_bytes"].tolist(), rows["bus_bytes_per_s"].tolist(), strict=True))
+
+
+def _device_name(given: object) -> str:
+    try:
+        return find_device(str(given)).name
+    except ShardsimError:
+        return ""  # a GPU that no topology can have either
 
 
 def check_command(log: Path, topology: str, *, nodes: int, gpus: int | None, op: str | None) -> int:

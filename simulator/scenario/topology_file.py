@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -92,10 +92,15 @@ def load_topology(path_or_name: str | Path, nodes: int | None = None) -> Cluster
 
 def dump_topology(spec: ClusterSpec, path: str | Path) -> None:
     """Write a topology file that reads back as the same description."""
+    with Path(path).open("w", encoding="utf-8") as stream:
+        write_topology(spec, stream)
+
+
+def write_topology(spec: ClusterSpec, stream: TextIO) -> None:
+    """The text of a topology file, into an open stream."""
     yaml = YAML()
     yaml.width = 120
-    with Path(path).open("w", encoding="utf-8") as stream:
-        yaml.dump(topology_document(spec), stream)
+    yaml.dump(topology_document(spec), stream)
 
 
 def topology_schema() -> dict[str, Any]:
