@@ -7,7 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from simulator.errors import DataError
-from simulator.validation import kernels, table_collectives, table_exchange, table_offline, table_transfers
+from simulator.validation import (
+    kernels,
+    table_closed_loop,
+    table_collectives,
+    table_exchange,
+    table_offline,
+    table_transfers,
+)
 from simulator.validation.context import Context
 from simulator.validation.report import TableReport, ValidationReport, table_report
 from simulator.validation.tables import OUTCOMES, read_table, without_outcomes
@@ -22,10 +29,10 @@ PREDICTORS: dict[str, Predict] = {
     "kv_transfer": table_transfers.predict,
     "kernels": kernels.predict,
     "serving_offline": table_offline.predict,
+    "serving_closed_loop": table_closed_loop.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
-    "serving_closed_loop": "needs the replay of closed-loop clients",
     "serving_open_loop": "needs the replay of timed arrivals",
     "serving_pd": "needs the replay of disaggregated pools",
     "serving_speculative": "needs speculative decoding in the batcher",

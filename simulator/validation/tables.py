@@ -13,6 +13,12 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     "kv_transfer": ("time_s", "bandwidth_bytes_per_s", "mean_ttft_s"),
     "kernels": ("time_s",),
     "serving_offline": ("output_tokens_per_s", "output_tokens_per_s_per_gpu", "first_token_s", "samples_per_s"),
+    "serving_closed_loop": (
+        *("mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s"),
+        *("mean_tpot_s", "median_tpot_s", "p90_tpot_s", "p99_tpot_s", "mean_e2el_s"),
+        *("output_tokens_per_s_per_gpu", "total_tokens_per_s_per_gpu"),
+        *("mean_power_w_per_gpu", "joules_per_output_token"),
+    ),
 }
 # Input columns that a table must have; numbers where marked.
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -21,6 +27,10 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "kv_transfer": ("src_gpus", "dst_gpus", "nodes", "bytes", "block_bytes", "batch", "threads"),
     "kernels": (),
     "serving_offline": ("tp", "pp", "batch_size", "isl", "osl"),
+    "serving_closed_loop": (
+        *("nodes", "gpus", "tp", "pp", "ep", "dp_attention"),
+        *("isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"),
+    ),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "collectives": (
@@ -30,6 +40,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "kv_transfer": ("setup_id", "gpu", "fabric", "engine", "op", "memory", "notes"),
     "kernels": ("gpu", "op"),
     "serving_offline": ("release", "gpu", "framework", "model", "precision", "metric"),
+    "serving_closed_loop": ("gpu", "framework", "framework_version", "model", "precision", "protocol"),
 }
 
 

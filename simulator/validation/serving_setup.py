@@ -1,0 +1,193 @@
+"""From the input columns of a serving table to what is simulated: model as stored, layout, links, engine, KV memory."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from simulator.cost.engine_profile import find_engine
+from simulator.cost.table import Setup, StepTable, TableOptions, build_table
+from simulator.errors import DataError, DoesNotFitError
+from simulator.hardware.catalogue import find_device
+from simulator.hardware.device import Device
+from simulator.model.architecture import Architecture, Quantization
+from simulator.model.quantization import canonical_dtype, override, with_precision
+from simulator.parallel.layout import Layout
+from simulator.program.build import build
+from simulator.program.memory import activations_bytes, kv_cache_bytes, weights_bytes
+from simulator.program.work import Sequence, Work
+from simulator.serving.blocks import KvBlocks
+from simulator.serving.policy import Policy, find_policy
+from simulator.topology.group import GroupLinks
+from simulator.units import format_bytes
+from simulator.validation.context import Context
+from simulator.validation.links import group_links, text
+
+POLICY_OF = {"vllm": "vllm", "sglang": "sglang", "tensorrtllm": "tensorrt-llm"}
+# How the public runs start their servers, where it is not the engine's default. Source: the launch scripts of
+# github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and benchmarks/single_node/*.sh, 2025-10 to 2026-03.
+FP8_CACHE = {"tensorrt-llm": ("hopper", "blackwell"), "vllm": ("blackwell",), "sglang": ("blackwell", "cdna3")}
+"""Engine -> GPU generations on which its KV cache is stored in fp8."""
+SGLANG_CHUNK = {"fp8": 32_768, "fp4": 16_384}
+"""SGLang's --chunked-prefill-size by the checkpoint's precision."""
+SGLANG_CHUNK_CDNA = 131_072
+SGLANG_POLL = (10, 30, 16)
+"""--scheduler-recv-interval on Blackwell, decode steps between looks for requests: below and from so many clients."""
+SGLANG_POLL_CDNA = 4
+"""--num-continuous-decode-steps on MI300X and MI325X."""
+TRT_GPT_OSS_TOKENS = 20_000
+"""TensorRT-LLM's --max_num_tokens for gpt-oss."""
+TRT_LEAST_TOKENS = 8_192
+"""The same for other models, which get as many as one prompt and the decodes need."""
+PROMPT_SLACK = 128
+"""What the scripts add to prompt and decodes before rounding to 64."""
+PROMPTS_TOGETHER = (1, 4, 16, 64)
+"""Numbers of prompts in one step that are tabulated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server that can be asked to serve."""
+
+    setup: Setup
+    table: StepTable
+    kv_bytes_per_rank: float
+    """Memory of a rank that is left for KV."""
+
+
+def policy_name(framework: str) -> str:
+    """The scheduler's name; "" for a framework that is not one of the three."""
+    letters = "".join(c for c in framework.lower() if c.isalpha())
+    return POLICY_OF.get(letters, "")
+
+
+def stored(architecture: Architecture, precision: str) -> Architecture:
+    """The model in the precision a row states; as its checkpoint stores it where the row states none.
+
+    A checkpoint that already is of that precision stays as it is (block-scaled fp8, MXFP4 experts). NVFP4 checkpoints
+    of latent-attention models keep attention in bf16 (nvidia/DeepSeek-R1-0528-FP4, hf_quant_config.json, 2025-06).
+    """
+    if not precision:
+        return architecture
+    own = architecture.quantization
+    name = canonical_dtype(precision)
+    family = name.removeprefix("nv").removeprefix("mx")[:3]
+    if any(family in dtype for dtype in (own.weights, own.experts)):
+        return architecture
+    quantization = with_precision(own, name)
+    if name == "int4":
+        quantization = override(own, experts="int4")
+    if name == "nvfp4" and architecture.distinct_layers[-1].attention.__class__.__name__ == "LatentAttention":
+        quantization = override(quantization, attention="bf16")
+    return replace(architecture, quantization=quantization)
+
+
+def with_cache(quantization: Quantization, engine: str, device: Device) -> Quantization:
+    """The KV type that the public runs choose."""
+    fp8 = device.generation in FP8_CACHE[engine]
+    return override(quantization, kv_cache="fp8") if fp8 else quantization
+
+
+def poll_steps(engine: str, device: Device, clients: int) -> int:
+    """Decode steps between looks for new requests, as the public runs set them."""
+    if engine != "sglang":
+        return 1
+    if device.generation == "blackwell":
+        few, many, limit = SGLANG_POLL
+        return many if clients >= limit else few
+    return SGLANG_POLL_CDNA if device.generation.startswith("cdna") else 1
+
+
+def layout_of(row: Any) -> Layout:
+    """The layout of a row; ep and moe_tp as recorded."""
+    return Layout(tp=int(row.tp), pp=int(row.pp), dp_attention=int(row.dp_attention), ep=int(row.ep))
+
+
+def links_of(gpu: str, gpus: int, nodes: int, layout: Layout) -> Callable[[tuple[str, ...]], GroupLinks]:
+    """Groups over mesh axes; each stands in as few hosts as it fits."""
+    per_node = max(1, gpus // nodes)
+
+    def links(axes: tuple[str, ...]) -> GroupLinks:
+        return group_links(gpu, layout.size(axes), per_node)
+
+    return links
+
+
+def batched_tokens(engine: str, setup: Setup, row: Any, default: int) -> int:
+    """Tokens of one step as the public runs set them."""
+    longest = int(row.isl_nominal)
+    if engine == "sglang":
+        if setup.device.generation.startswith("cdna"):
+            return SGLANG_CHUNK_CDNA
+        return SGLANG_CHUNK.get(text(row.precision), default)
+    if engine == "tensorrt-llm":
+        if setup.architecture.family == "gpt_oss":
+            return TRT_GPT_OSS_TOKENS
+        needed = (int(row.concurrency) + longest + PROMPT_SLACK - 1) // 64 * 64
+        return max(TRT_LEAST_TOKENS, needed)
+    return default
+
+
+def setup_of(row: Any, context: Context) -> Setup:
+    """What a row's inputs describe. Raises a ShardsimError for what cannot be described."""
+    engine = policy_name(text(row.framework))
+    if not engine:
+        raise DataError(where="framework", given=text(row.framework), rule="has no scheduler here")
+    device = find_device(text(row.gpu))
+    model = stored(context.model(text(row.model)), text(row.precision))
+    model = replace(model, quantization=with_cache(model.quantization, engine, device))
+    layout = layout_of(row)
+    profile = find_engine(text(row.framework), text(row.framework_version))
+    return Setup(model, layout, device, links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout), profile)
+
+
+def same_server(setup: Setup) -> tuple[Hashable, ...]:
+    """Equal for rows that one table serves: copies of a model under several names, and versions of one profile."""
+    model = replace(setup.architecture, name="", source="", notes=())
+    return model, setup.layout, setup.device.name, setup.links(("tp",)), setup.engine.label
+
+
+def server(setup: Setup, rows: pd.DataFrame) -> Server:
+    """The server that all `rows` ask, its table as large as they need. Raises DoesNotFitError."""
+    memory = kv_memory_bytes(setup)
+    clients, longest = int(rows.concurrency.max()), int((rows.isl_nominal + rows.osl_nominal).max())
+    most = max(policy_for(setup, row).max_batched_tokens for row in rows.itertuples())
+    tokens = min(most, int(rows.isl_nominal.max()) * clients) + clients
+    options = TableOptions(tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER)
+    return Server(setup, build_table(setup, options), memory)
+
+
+def kv_memory_bytes(setup: Setup) -> float:
+    """Memory left for KV on the fullest rank: the engine's share, less weights and one step's activations."""
+    layout, model, engine = setup.layout, setup.architecture, setup.engine
+    step = Work((Sequence(0, min(engine.max_batched_tokens, model.max_position), 0),))
+    left = []
+    for stage in range(layout.pp):
+        used = weights_bytes(model, layout, stage) + activations_bytes(build(model, layout, stage, (step,)))
+        left.append(setup.device.hbm_bytes * engine.memory_share - used)
+    if min(left) <= 0.0:
+        raise DoesNotFitError(
+            where=f"{model.name} on {setup.device.name}", given=format_bytes(-min(left)),
+            rule=f"too much for weights and activations in {engine.memory_share:.0%} of memory",
+            way_out="use more GPUs or a smaller storage type",
+        )  # fmt: skip
+    return min(left)
+
+
+def memory_for(server: Server, policy: Policy, longest: int) -> KvBlocks:
+    """The KV pages of one data-parallel rank, by the bytes that a sequence of `longest` tokens keeps."""
+    setup = server.setup
+    stages = range(setup.layout.pp)
+    sequence = max(kv_cache_bytes(setup.architecture, setup.layout, stage, (longest,)) for stage in stages)
+    tokens = int(server.kv_bytes_per_rank / (sequence / longest))
+    return KvBlocks(max(1, tokens // policy.block_tokens), policy.block_tokens)
+
+
+def policy_for(setup: Setup, row: Any) -> Policy:
+    """The engine's policy as the public runs set it for a row."""
+    engine = policy_name(text(row.framework))
+    own = find_policy(engine)
+    tokens = batched_tokens(engine, setup, row, own.max_batched_tokens)
+    polls = poll_steps(engine, setup.device, int(row.concurrency))
+    return replace(own, max_batched_tokens=tokens, poll_steps=polls)

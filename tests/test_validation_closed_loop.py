@@ -1,0 +1,131 @@
+"""The closed-loop table: rows become servers, protocols are replayed, and what cannot be said is refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from simulator.hardware.catalogue import find_device
+from simulator.model.architecture import Quantization
+from simulator.model.catalogue import find_model
+from simulator.validation.context import Context
+from simulator.validation.run import predict_table
+from simulator.validation.serving_setup import (
+    kv_memory_bytes,
+    memory_for,
+    policy_for,
+    poll_steps,
+    same_server,
+    server,
+    setup_of,
+    stored,
+    with_cache,
+)
+from simulator.validation.table_closed_loop import OUTCOMES, predict
+from simulator.validation.tables import OUTCOMES as ALL_OUTCOMES
+from simulator.validation.tables import read_table
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+ROW = {
+    "gpu": "H100", "gpus": 4, "nodes": 1, "framework": "vLLM", "framework_version": None,
+    "model": "meta-llama/Llama-3.1-70B", "precision": "fp8", "tp": 4, "pp": 1, "ep": 1, "dp_attention": 1,
+    "isl_nominal": 512, "osl_nominal": 128, "range_ratio": 0.8, "concurrency": 4, "num_prompts": 40,
+    "protocol": "InferenceX closed loop: as documented",
+}  # fmt: skip
+
+
+def rows(*changes: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame([ROW | change for change in changes], index=[7 * i + 3 for i in range(len(changes))])
+
+
+def context() -> Context:
+    return Context(Path("/nowhere"))
+
+
+def test_every_outcome_of_every_row_in_its_own_place() -> None:
+    frame = rows({}, {"concurrency": 16, "num_prompts": 160}, {"gpu": "H200", "range_ratio": None, "num_prompts": None})
+    answer = predict(frame, context())
+    assert list(answer.index) == [3, 10, 17]
+    assert np.isfinite(answer[[f"predicted_{name}" for name in OUTCOMES]].to_numpy(float)).all()
+    assert (answer.not_covered_because == "").all()
+    few, many = answer.loc[3], answer.loc[10]
+    assert many.predicted_mean_tpot_s > few.predicted_mean_tpot_s
+    assert many.predicted_output_tokens_per_s_per_gpu > 2 * few.predicted_output_tokens_per_s_per_gpu
+    assert (answer.predicted_p99_ttft_s >= answer.predicted_median_ttft_s).all()
+    # Less of what is read, at more bytes a second: H200 decodes faster.
+    assert answer.loc[17].predicted_mean_tpot_s < few.predicted_mean_tpot_s
+
+
+def test_each_refusal_stands_at_its_row() -> None:
+    frame = rows(
+        {}, {"framework": "LMDeploy"}, {"gpu": "H900"}, {"tp": 1, "gpus": 1, "precision": "bf16"}, {"model": "no/such"}
+    )
+    answer = predict(frame, context())
+    reasons = answer.not_covered_because.tolist()
+    assert reasons[0] == ""
+    for reason, said in zip(reasons[1:], ("no scheduler", "H900", "too much for weights", "no/such"), strict=True):
+        assert said in reason
+    assert answer.predicted_mean_tpot_s.notna().tolist() == [True, False, False, False, False]
+
+
+def test_rows_with_an_undocumented_protocol_stand_in_a_group_of_their_own() -> None:
+    answer = predict(rows({}, {"protocol": "some gap analysis"}), context())
+    assert answer.group.tolist() == ["H100", "H100, protocol assumed"]
+
+
+def test_copies_of_a_model_share_a_server() -> None:
+    named = [
+        setup_of(rows({"model": name, "gpu": "H200", "tp": 8, "gpus": 8}).iloc[0], context())
+        for name in ("deepseek-ai/DeepSeek-R1", "deepseek-ai/DeepSeek-V3", "meta-llama/Llama-3.1-70B")
+    ]
+    assert same_server(named[0]) == same_server(named[1]) != same_server(named[2])
+
+
+def test_stored_as_the_row_says() -> None:
+    plain, block = find_model("meta-llama/Llama-3.1-70B"), find_model("deepseek-ai/DeepSeek-R1")
+    assert stored(plain, "").quantization == plain.quantization
+    assert stored(plain, "fp8").quantization.weights == "fp8"
+    assert stored(block, "fp8").quantization.weights == "fp8_block"
+    four = stored(block, "fp4").quantization
+    assert (four.experts, four.attention) == ("nvfp4", "bf16")
+    assert stored(plain, "fp4").quantization.attention == ""
+    assert stored(find_model("openai/gpt-oss-120b"), "fp4").quantization.experts == "mxfp4"
+
+
+def test_servers_are_started_as_the_public_runs_start_them() -> None:
+    hopper, blackwell, cdna = (find_device(name) for name in ("H200", "B200", "MI300X"))
+    assert [poll_steps("sglang", blackwell, c) for c in (4, 16)] == [10, 30]
+    assert (poll_steps("sglang", hopper, 64), poll_steps("vllm", blackwell, 64)) == (1, 1)
+    assert poll_steps("sglang", cdna, 4) == 4
+    caches = [with_cache(Quantization(), *pair).kv_cache for pair in (("vllm", hopper), ("vllm", blackwell))]
+    assert caches == ["bf16", "fp8"]
+    trt = rows({"framework": "TensorRT-LLM", "isl_nominal": 8192, "concurrency": 100})
+    assert policy_for(setup_of(trt.iloc[0], context()), trt.iloc[0]).max_batched_tokens == (8292 + 127) // 64 * 64
+
+
+def test_kv_memory_is_what_weights_and_activations_leave() -> None:
+    frame = rows({})
+    setup = setup_of(frame.iloc[0], context())
+    left = kv_memory_bytes(setup)
+    # 70 GB of fp8 weights over four ranks, 90 % of an H100; embeddings and head stay in bf16.
+    assert left == pytest.approx(setup.device.hbm_bytes * 0.9 - 70.6e9 / 4, rel=0.05)
+    pages = memory_for(server(setup, frame), policy_for(setup, frame.iloc[0]), 640)
+    assert pages.capacity * 16 == pytest.approx(left / (327_680 / 4), rel=0.01)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the measured tables lie beside the repository, and are not here")
+def test_a_dense_model_on_hopper_is_near_its_measurement(tmp_path: Path) -> None:
+    frame = read_table(DATA, "serving_closed_loop")
+    chosen = frame.query("gpu == 'H100' and framework == 'vLLM' and model_family == 'Llama-3.1-70B'")
+    assert len(chosen) == 30
+    chosen.to_csv(tmp_path / "serving_closed_loop.csv", index=False)
+    measured, answer = predict_table("serving_closed_loop", tmp_path)
+    tpot = (answer.predicted_mean_tpot_s / measured.mean_tpot_s - 1).abs().median()
+    ttft = (answer.predicted_mean_ttft_s / measured.mean_ttft_s - 1).abs().median()
+    assert tpot < 0.12
+    assert ttft < 0.20
+
+
+def test_the_predictor_sees_no_outcome() -> None:
+    assert set(OUTCOMES) <= set(ALL_OUTCOMES["serving_closed_loop"])
