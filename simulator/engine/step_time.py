@@ -8,20 +8,23 @@ from simulator.serving.batcher import Step
 
 # Contexts of the average decode at which its step is priced; between them time is taken as linear in KV tokens (which
 # reading them is). 1/8 apart above 64 tokens.
-_KNOTS: list[float] = [0.0, 16.0, 32.0, 64.0]
-while _KNOTS[-1] < 2.0**24:
-    _KNOTS.append(_KNOTS[-1] * 1.125)
+_KNOTS = [0, 16, 32, 64]
+while _KNOTS[-1] < 2**24:
+    _KNOTS.append(_KNOTS[-1] * 9 // 8)
 
 
 class StepTime(Protocol):
     """Seconds of one step of a replica; with data-parallel attention, of its busiest rank."""
 
     def step_time_s(
-        self, prefill_tokens: int, prefill_context: float, decode_sequences: int, decode_kv_tokens: float,
-        *, prefills: int = 1,
+        self, prefill_tokens: int, prefill_context: int, decode_sequences: int, decode_kv_tokens: int,
+        *, prefill_sequences: int = 1,
     ) -> float:  # fmt: skip
-        """Seconds of a step of `prefills` prompt chunks with `prefill_tokens` new tokens in all, each after
-        `prefill_context` cached ones, and `decode_sequences` decodes that read `decode_kv_tokens` in all."""
+        """Seconds of a step of `prefill_sequences` prompt chunks, which bring `prefill_tokens` new tokens in all on
+        top of `prefill_context` cached ones, and of `decode_sequences` decodes that read `decode_kv_tokens` in all.
+
+        `simulator.cost.table.StepTable` is one.
+        """
 
 
 class Clock:
@@ -44,16 +47,21 @@ class Clock:
         known = self._lines.setdefault(decodes, {})
         found = known.get(knot)
         if found is None:
-            kv_tokens = max(_KNOTS[knot], 1.0) * decodes
-            found = known[knot] = self._step_time.step_time_s(0, 0.0, decodes, kv_tokens, prefills=0)
+            kv_tokens = max(_KNOTS[knot], 1) * decodes
+            found = known[knot] = self._step_time.step_time_s(0, 0, decodes, kv_tokens)
         return found
 
     def chunks_s(self, step: Step) -> float:
         """Seconds of a step with prompt chunks."""
-        new = sum(chunk[1] for chunk in step.chunks)
-        # Chunks of different pasts read what the same number of chunks of their token-weighted mean past read.
-        past = sum(chunk[1] * chunk[2] for chunk in step.chunks) / new
-        return self._step_time.step_time_s(new, past, step.decodes, step.decode_kv_tokens, prefills=len(step.chunks))
+        chunks = step.chunks
+        if len(chunks) == 1:
+            _, new, cached = chunks[0]
+        else:
+            # Chunks after unlike pasts cost about what as many alike do, after their token-weighted mean past.
+            new = sum(chunk[1] for chunk in chunks)
+            cached = round(sum(chunk[1] * chunk[2] for chunk in chunks) * len(chunks) / new)
+        reads = step.decode_kv_tokens if step.decodes else 0
+        return self._step_time.step_time_s(new, cached, step.decodes, reads, prefill_sequences=len(chunks))
 
     def leap(self, decodes: int, kv_tokens: int, steps: int, until_s: float) -> tuple[int, float, float, float]:
         """Run up to `steps` decode steps, `kv_tokens` read by the first, each reading `decodes` more; stop with the
