@@ -55,15 +55,15 @@ def _pairs(op: ops.Attend | ops.AttendLatent) -> float:
     return total * shape.share
 
 
-def read_bytes(program: Program, ep_index: int = 0) -> float:
-    """Bytes of weights and cache that a step must read on one rank; experts that get no row are left unread."""
+def read_bytes(program: Program) -> float:
+    """Bytes of weights and cache that a step must read on the busiest rank; experts that get no row are left unread."""
     total = 0.0
     for _, op in program.ops():
         match op:
             case ops.Linear():
                 total += op.k * sum(op.ns) * bytes_per_element(op.dtype) if op.tokens else 0.0
             case ops.Experts():
-                busy = sum(row > 0 for row in expected_rows(op.load.rows[ep_index]))
+                busy = max(sum(row > 0 for row in expected_rows(rows)) for rows in set(op.load.rows))
                 total += busy * 3.0 * op.hidden * op.intermediate * bytes_per_element(op.dtype)
             case ops.Attend():
                 width = op.kv_heads * (op.head_dim + op.v_head_dim) * bytes_per_element(op.kv_dtype)
@@ -84,8 +84,8 @@ def _cached(shape: AttentionShape, limit: int | None) -> float:
     return (past + decode) * shape.share
 
 
-def floor_s(program: Program, device: Device, ep_index: int = 0) -> float:
+def floor_s(program: Program, device: Device) -> float:
     """The larger of reading weights and cache once at full HBM rate, and of the FLOPs at peak."""
     peaks = device.peak_flops_per_s
     compute_s = sum(flops / peaks.get(dtype, peaks["bf16"]) for dtype, flops in linear_flops(program).items())
-    return max(read_bytes(program, ep_index) / device.hbm_bytes_per_s, compute_s)
+    return max(read_bytes(program) / device.hbm_bytes_per_s, compute_s)

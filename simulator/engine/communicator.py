@@ -95,7 +95,10 @@ class Communicator:
                 node_limit=_node_limit(sent, links.nodes),
                 pair_bytes=_uneven(op, len(gpus)),
             )
-        return collective_price(links, op.kind, op.bytes, library=self.library, algorithm=self.forced.get(op.kind))
+        size = op.bytes
+        if op.share:  # the busiest rank's port is what an uneven exchange waits for
+            size *= max(op.share) * len(op.share) / sum(op.share)
+        return collective_price(links, op.kind, size, library=self.library, algorithm=self.forced.get(op.kind))
 
     def _has_expert_kernels(self, links: GroupLinks) -> bool:
         """DeepEP and its like run over NVLink and RDMA; a forced all_to_all algorithm means NCCL."""

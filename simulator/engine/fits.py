@@ -58,6 +58,6 @@ def _check(deployment: Deployment, pool: Pool, rank: int, memory: Memory) -> Non
 def _way_out(memory: Memory, usable: float) -> str:
     if memory.weights_bytes > usable:
         return "use more tp, pp or ep, or a smaller precision for the weights"
-    if memory.kv_cache_bytes > usable - memory.weights_bytes:
+    if memory.kv_cache_bytes > memory.activations_bytes:
         return "use fewer or shorter sequences, more GPUs, or kv_cache: fp8"
     return "prefill fewer tokens in one step, or use more tp or cp"

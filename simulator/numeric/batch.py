@@ -35,13 +35,17 @@ def programs_of(
     options: Options = DEFAULTS,
 ) -> tuple[Program, ...]:
     """The program of every rank; ranks that do the same share one."""
+    usual = tuple(
+        sum(row[batch].local_tokens(layout.cp) for row in works) / len(works) for batch in range(layout.micro_batches)
+    )
+    uneven = len({work.local_tokens(layout.cp) for row in works for work in row}) > 1
     built: dict[tuple[int, tuple[Work, ...]], Program] = {}
     found = []
     for rank in range(layout.ranks):
         stage, mine = coordinate(layout, rank, ("pp",)), works[data_coordinate(layout, rank)]
         key = (stage, mine)
         if key not in built:
-            built[key] = build(architecture, layout, stage, mine, options)
+            built[key] = build(architecture, layout, stage, mine, options, usual if uneven else ())
         found.append(built[key])
     return tuple(found)
 

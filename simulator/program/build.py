@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+from simulator.errors import LayoutError
 from simulator.model.architecture import Architecture, Layer
 from simulator.parallel.layout import Layout
 from simulator.program.attention import attention_ops
@@ -50,6 +51,7 @@ class Program:
     stage: int
     works: tuple[Work, ...]
     segments: tuple[Segment, ...]
+    layout: Layout
 
     def ops(self) -> Iterator[tuple[Segment, Op]]:
         """Every op with its segment, in program order."""
@@ -72,15 +74,35 @@ def stage_layers(layers: int, pp: int) -> tuple[range, ...]:
 
 
 def build(
-    architecture: Architecture, layout: Layout, stage: int, works: tuple[Work, ...], options: Options = DEFAULTS
+    architecture: Architecture,
+    layout: Layout,
+    stage: int,
+    works: tuple[Work, ...],
+    options: Options = DEFAULTS,
+    mean_tokens: tuple[float, ...] = (),
 ) -> Program:
-    """The program of pipeline stage `stage` over its micro-batches `works`."""
+    """The program of pipeline stage `stage` over its micro-batches `works`.
+
+    `mean_tokens`: for each micro-batch the tokens of the average data coordinate, where they differ; experts
+    compute what all ranks send them, whatever this one brings.
+    """
     _checked(architecture, layout)
     segments: list[Segment] = []
     for index, work in enumerate(works):
-        frame = Frame(architecture, layout, work, options)
+        _check_work(work, layout)
+        frame = Frame(architecture, layout, work, options, mean_tokens[index] if mean_tokens else -1.0)
         segments += _micro_batch(frame, stage, index)
-    return Program(stage, works, tuple(segments))
+    return Program(stage, works, tuple(segments), layout)
+
+
+def _check_work(work: Work, layout: Layout) -> None:
+    if layout.cp > 1 and not work.decode and any(s.new == 1 and s.past > 0 for s in work.sequences):
+        raise LayoutError(
+            where="cp",
+            given="prefill and decode in one step",
+            rule="context parallelism takes one or the other",
+            way_out="run them in steps of their own, or use cp = 1",
+        )
 
 
 @lru_cache(maxsize=512)

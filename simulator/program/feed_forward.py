@@ -1,6 +1,7 @@
 """Ops of one feed-forward block, from the normed input "x" to "delta", complete over every axis."""
 
 from collections.abc import Iterator
+from math import ceil
 from typing import Literal
 
 from simulator.model.architecture import DenseMlp, Layer, MixtureOfExperts
@@ -144,22 +145,23 @@ def _gathered(frame: Frame, moe: MixtureOfExperts) -> Iterator[Op]:
     hidden, tokens = frame.architecture.hidden, frame.tokens
     unlike, alike = frame.unlike, frame.alike
     spread = frame.layout.size(unlike)
+    everyone = ceil(frame.usual_tokens * spread) if spread > 1 else tokens
     source = "x"
     if spread > 1:
         source = "x_all"
         yield Collective(
             name="dispatch_all_gather", inputs=("x",), outputs=(source,), kind="all_gather", over=unlike,
-            bytes=frame.activation_bytes(tokens * spread, hidden),
+            bytes=frame.activation_bytes(everyone, hidden),
         )  # fmt: skip
-    yield _route(frame, moe, source, tokens * spread)
+    yield _route(frame, moe, source, everyone)
     owed = tuple(axis for axis in ("dp_attention", "cp", "tp") if frame.layout.size((axis,)) > 1)
-    yield _experts(frame, moe, (source, "expert_ids", "expert_weights"), "routed", tokens * spread, owed)
+    yield _experts(frame, moe, (source, "expert_ids", "expert_weights"), "routed", everyone, owed)
     if moe.shared_intermediate:
         yield from _shared(frame, moe, "x", frame.layout.tp, tokens)
     if spread > 1:
         yield Collective(
             name="combine_reduce_scatter", inputs=("routed",), outputs=("routed",), kind="reduce_scatter", over=unlike,
-            bytes=frame.activation_bytes(tokens * spread, hidden), split_like=source,
+            bytes=frame.activation_bytes(everyone, hidden), split_like=source,
         )  # fmt: skip
     if not moe.shared_intermediate:
         yield from reduce_delta(frame, "routed", "experts", alike)
@@ -202,6 +204,11 @@ def _dispatched(frame: Frame, moe: MixtureOfExperts) -> Iterator[Op]:
         )  # fmt: skip
 
 
+def _own_share(frame: Frame) -> float:
+    """Part of a data coordinate's tokens that one of its ranks alone owns."""
+    return 1.0 / frame.layout.size(frame.alike)
+
+
 def _carried(
     frame: Frame, moe: MixtureOfExperts, phase: Literal["dispatch", "combine"], tokens: int
 ) -> ExpertExchange | None:
@@ -231,7 +238,11 @@ def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Ite
             )  # fmt: skip
     share = visit_share(moe, layout, options.expert_skew)
     visits = tokens * sum(share)
-    received = tokens * layout.ep * max(share)
+    # What arrives was sent by ranks of the usual load, whatever this rank's own is.
+    usual = (
+        tokens * frame.usual_tokens / frame.tokens if frame.tokens else frame.usual_tokens * _own_share(frame) * inner
+    )
+    received = usual * layout.ep * max(share)
     yield DispatchPack(name="dispatch_pack", inputs=tuple(names), outputs=("parcels",), tokens=tokens, hidden=hidden)
     yield Collective(
         name="dispatch", inputs=("parcels",), outputs=("received",), kind="all_to_all", over=("ep",), dim="stack",
@@ -242,7 +253,7 @@ def _exchange(frame: Frame, moe: MixtureOfExperts, source: str, own: int) -> Ite
         name="dispatch_unpack", inputs=("received",), outputs=("rows", "row_ids", "row_weights"), tokens=received,
         hidden=hidden,
     )  # fmt: skip
-    yield _experts(frame, moe, ("rows", "row_ids", "row_weights"), "expert_rows", tokens * layout.ep, owed)
+    yield _experts(frame, moe, ("rows", "row_ids", "row_weights"), "expert_rows", usual * layout.ep, owed)
     yield CombinePack(
         name="combine_pack", inputs=("expert_rows", "received"), outputs=("answers",), tokens=received, hidden=hidden
     )

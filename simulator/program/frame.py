@@ -44,11 +44,18 @@ class Frame:
     layout: Layout
     work: Work
     options: Options
+    mean_tokens: float = -1.0
+    """Tokens of the average rank of the block, where data coordinates differ; negative: as many as here."""
 
     @property
     def tokens(self) -> int:
         """Tokens on one context-parallel rank, before any cut over tp."""
         return self.work.local_tokens(self.layout.cp)
+
+    @property
+    def usual_tokens(self) -> float:
+        """Tokens of the average rank of the block: what experts and gathers see of the others."""
+        return self.tokens if self.mean_tokens < 0 else self.mean_tokens
 
     @property
     def residual_tokens(self) -> int:

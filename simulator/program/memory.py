@@ -80,8 +80,8 @@ def activations_bytes(program: Program) -> float:
             last_use.update(dict.fromkeys(op.inputs, index))
         live = dict(carried)
         for index, op in enumerate(segment.ops):
-            live.update(zip(op.outputs, output_bytes(op), strict=True))
-            peak = max(peak, sum(live.values()))
+            live.update(zip(op.outputs, output_bytes(op, program.layout), strict=True))
+            peak = max(peak, sum(live.values()) + _scratch_bytes(op))
             for name in op.inputs:
                 if last_use[name] == index and name not in op.outputs and name not in ("h", "delta"):
                     live.pop(name, None)
@@ -89,13 +89,19 @@ def activations_bytes(program: Program) -> float:
     return peak
 
 
-def output_bytes(op: ops.Op) -> tuple[float, ...]:
+def _scratch_bytes(op: ops.Op) -> float:
+    """What an op needs inside: the rows of the experts between their two products (gate and up, then their product)."""
+    return 3.0 * max(op.load.totals) * op.intermediate * ACTIVATION_BYTES if isinstance(op, ops.Experts) else 0.0
+
+
+def output_bytes(op: ops.Op, layout: Layout) -> tuple[float, ...]:
     """Bytes of each output of an op on one rank."""
     match op:
-        case ops.Linear(tokens=tokens, ns=ns):
-            return tuple(tokens * n * ACTIVATION_BYTES for n in ns)
+        case ops.Linear(ns=ns):
+            return tuple(op.tokens * n * ACTIVATION_BYTES for n in ns)
         case ops.Attend() | ops.AttendLatent():
-            tokens = sum(new for new, _ in op.shape.prefills) + op.shape.decodes
+            prefilled = sum(new for new, _ in op.shape.prefills) * op.shape.share
+            tokens = prefilled + op.shape.decodes
             out = tokens * op.heads * op.v_head_dim * ACTIVATION_BYTES
             return (out, tokens * op.heads * 4.0) if op.partial else (out,)
         case ops.AttendLinear():
@@ -105,7 +111,7 @@ def output_bytes(op: ops.Op) -> tuple[float, ...]:
         case ops.Experts():
             return (max(op.load.totals) * op.hidden * ACTIVATION_BYTES,)
         case ops.Collective(kind="reduce_scatter"):
-            return (op.bytes / 2,)
+            return (op.bytes / layout.size(op.over),)
         case ops.Collective() | ops.Receive():
             return (op.bytes,)
         case ops.Send():
@@ -117,6 +123,8 @@ def output_bytes(op: ops.Op) -> tuple[float, ...]:
 def _from_fields(op: ops.Op) -> tuple[float, ...]:
     tokens: float = getattr(op, "tokens", 0) or getattr(op, "sequences", 0)
     features: float = getattr(op, "features", 0) or getattr(op, "hidden", 0) or 2
+    if isinstance(op, ops.DispatchUnpack):  # rows, and for each a few ids and weights
+        return tokens * op.hidden * ACTIVATION_BYTES, tokens * 16.0, tokens * 16.0
     if isinstance(op, ops.HeadNorm):
         features = (op.heads + op.kv_heads) * op.head_dim
     if isinstance(op, ops.MergeAttention):
