@@ -65,6 +65,11 @@ def works(tokens: int, decode: bool) -> Work:
     return Work((Sequence(0, tokens, 0),))
 
 
+def _last_rows(head: Segment) -> int:
+    """Where in the head's ops each sequence is cut to its last token."""
+    return next(i for i, op in enumerate(head.ops) if isinstance(op, ops.LastTokens))
+
+
 class DirectPricer:
     """Prices parts of steps of one setup by building their programs."""
 
@@ -101,15 +106,19 @@ class DirectPricer:
         if tokens == 0:
             return NO_PART
         program = self.program(stage, works(tokens, decode), skew)
-        last = stage == self.setup.layout.pp - 1
-        return self._priced(program, program.segments[:-1] if last else program.segments)
+        if stage < self.setup.layout.pp - 1:
+            return self._priced(program, program.segments)
+        # The final norm runs over all tokens, the vocabulary over each sequence's last.
+        head = program.segments[-1]
+        return self._priced(program, (*program.segments[:-1], replace(head, ops=head.ops[: _last_rows(head)])))
 
     def _head(self, stage: int, sequences: int) -> Part:
-        """Final norm, vocabulary and sampling for `sequences`; nothing on stages before the last."""
+        """Vocabulary and sampling for `sequences`; nothing on stages before the last."""
         if sequences == 0 or stage < self.setup.layout.pp - 1:
             return NO_PART
         program = self.program(stage, works(sequences, decode=True), 0.0)
-        return self._priced(program, program.segments[-1:])
+        head = program.segments[-1]
+        return self._priced(program, (replace(head, ops=head.ops[_last_rows(head) :]),))
 
     def _priced(self, program: Program, segments: tuple[Segment, ...]) -> Part:
         found = self._steps.price(replace(program, segments=segments))

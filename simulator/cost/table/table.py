@@ -126,7 +126,7 @@ class StepTable:
             return self._general(load, expert_skew)
         if prefill_tokens < 0 or prefill_context < 0 or decode_sequences < 0 or decode_kv_tokens < 0:
             StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens).check()
-        sequences, time = decode_sequences, 0.0
+        sequences, rows, time = decode_sequences, decode_sequences * self.reach.verified, 0.0
         if decode_sequences:
             length = decode_kv_tokens / decode_sequences
             if length > self._plane.top_tokens:
@@ -135,17 +135,17 @@ class StepTable:
                 )
             time = self._plane.at(decode_sequences, length)
         if prefill_tokens:
-            tokens, box = prefill_tokens + decode_sequences, self._box
+            tokens, box = prefill_tokens + rows, self._box
             new, past = prefill_tokens / prefill_sequences, prefill_context / prefill_sequences
             sequences += prefill_sequences
             if tokens >= len(self._prefill) or new < 1.0 or not box.holds(prefill_sequences, new, past):
                 return self._general(
                     StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences)
                 )
-            time += self._prefill[tokens] + self._head[sequences] + box.at(prefill_sequences, new, past)
+            time += self._prefill[tokens] + self._head[rows + prefill_sequences] + box.at(prefill_sequences, new, past)
             eager = True
         else:
-            time += self._decode[decode_sequences] + self._head[decode_sequences]
+            time += self._decode[rows] + self._head[rows]
             eager = decode_sequences > self._largest_graph
         if eager and time < self._floor_s:
             time = self._floor_s
@@ -189,24 +189,25 @@ class StepTable:
                 out[k] = self._general(load, skew)
             return out
         decode, prefill = self._bodies(self.options.expert_skews[0])[0]
-        at = decodes.astype(np.intp)
+        drafted = decodes * self.reach.verified
         time = self._plane.many(np.maximum(decodes, 1.0), kv / np.maximum(decodes, 1.0))
         if not decodes.all():
             time[decodes == 0] = 0.0
-        rows, body = decodes, decode.time_s.take(at)
-        eager = at > self._largest_graph
+        rows, body = drafted, decode.time_s.take(drafted.astype(np.intp))
+        eager, sequences = decodes > self._largest_graph, decodes
         if prefills:
             mixed = np.flatnonzero(new)
             n, p = new[mixed], prompts[mixed]
             time[mixed] += self._box.many(p, n / p, past[mixed] / p)
-            body[mixed] = prefill.time_s.take((n + decodes[mixed]).astype(np.intp))
-            rows = decodes.copy()
+            body[mixed] = prefill.time_s.take((n + drafted[mixed]).astype(np.intp))
+            rows, sequences = drafted.copy(), decodes.copy()
             rows[mixed] += p
+            sequences[mixed] += p
             eager[mixed] = True
         time += body
         time += self.stages[0].head.take(rows.astype(np.intp))
         time = np.where(eager & (rows > 0), np.maximum(time, self._floor_s), time)
-        return host_joined_s(self.engine, time, rows)
+        return host_joined_s(self.engine, time, sequences)
 
     def _inside(
         self, new: Array, past: Array, decodes: Array, kv: Array, prompts: Array, *, prefills: bool
@@ -217,7 +218,7 @@ class StepTable:
         if prefills:
             box = self._box
             fits = (prompts >= 1) & (prompts <= box.top_prompts) & (new >= prompts) & (new <= prompts * box.top_new)
-            fits &= (past <= prompts * box.top_cached) & (new + decodes <= self.reach.tokens)
+            fits &= (past <= prompts * box.top_cached) & (new + decodes * self.reach.verified <= self.reach.tokens)
             inside &= fits | (new == 0)
         return np.asarray(inside)
 
