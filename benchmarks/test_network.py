@@ -1,4 +1,4 @@
-"""Speed of the flows reading: `pytest -o addopts= --benchmark-only benchmarks/test_network.py`. Targets in each docstring."""
+"""Speed of the flows reading: `make bench`. Targets in each docstring."""
 
 import resource
 import sys
