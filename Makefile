@@ -31,8 +31,8 @@ browser: $(STAMP)
 	$(BIN)/python -m pytest -m browser
 
 lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check simulator tests benchmarks scripts
+	$(BIN)/ruff format --check simulator tests benchmarks scripts
 
 types: $(STAMP)
 	$(BIN)/mypy
