@@ -124,7 +124,9 @@ def planted(values: np.ndarray, seed: int = 1) -> list[Measured]:
 def test_fit_finds_what_was_planted() -> None:
     values = np.array([0.83, 0.7, 900.0, 6.0])
     found = fit(planted(values), overlaps=False)
-    assert found == pytest.approx(values, rel=0.12)
+    assert found[:2] == pytest.approx(values[:2], rel=0.03)
+    # Step and sequence trade places; at the rows' mean batch the host's time stands.
+    assert found[2] + 250 * found[3] == pytest.approx(values[2] + 250 * values[3], rel=0.05)
 
 
 def test_groups_are_halved_evenly_and_for_good() -> None:
