@@ -31,8 +31,8 @@ def import_command(dump: Path, out: Path | None, gpu: str | None) -> None:
     except OSError as failure:
         raise TopologyError(where=str(dump), given="", rule=f"cannot be read: {failure.strerror}") from None
     spec = import_topology(text, gpu, out.stem if out else "imported")
-    print(spec.description, file=sys.stderr)
     if out is None:
+        print(spec.description, file=sys.stderr)
         write_topology(spec, sys.stdout)
         return
     if out.exists():
@@ -44,4 +44,5 @@ def import_command(dump: Path, out: Path | None, gpu: str | None) -> None:
     except OSError as failure:
         part.unlink(missing_ok=True)
         raise OutputError(where=str(out), given="", rule=f"cannot be written: {failure.strerror}") from None
+    print(spec.description)
     print(written(out), file=sys.stderr)
