@@ -53,13 +53,19 @@ def resolve(entry: Entry) -> Deployment:
 def resolve_model(entry: Entry) -> Architecture:
     """The model by its name in the catalogue or its config.json, in the precision asked for."""
     given, where = entry.spec.model, entry.document.where(("model",))
-    path = entry.folder / given
+    path = _beside(entry, given)
     is_file = path.exists() or Path(given).suffix == ".json"
     try:
         architecture = load_config(path) if is_file else find_model(given)
     except ShardsimError as error:
         raise _within(error, where) from None
     return replace(architecture, quantization=_quantization(entry, architecture.quantization))
+
+
+def _beside(entry: Entry, given: str) -> Path:
+    """A path in a scenario is told from its file; one that is only found from here came with --set."""
+    path, here = entry.folder / given, Path(given)
+    return here if given and not path.exists() and here.exists() else path
 
 
 def _within(error: ShardsimError, where: str) -> ShardsimError:
@@ -83,7 +89,7 @@ def _quantization(entry: Entry, own: Quantization) -> Quantization:
 def resolve_cluster(entry: Entry) -> Cluster:
     """The cluster by the name of a shipped topology or the path of one."""
     given, where = entry.spec.topology, entry.document.where(("topology",))
-    path = entry.folder / given
+    path = _beside(entry, given)
     try:
         return load_topology(path if path.is_file() else given, entry.spec.nodes)
     except ShardsimError as error:
@@ -186,7 +192,7 @@ def _numbers(entry: Entry, architecture: Architecture) -> Numbers:
 
 def _checkpoint(entry: Entry) -> str:
     given = entry.spec.numbers.checkpoint
-    path = entry.folder / given
+    path = _beside(entry, given)
     if given and not path.exists():
         where = entry.document.where(("numbers", "checkpoint"))
         raise ScenarioError(
