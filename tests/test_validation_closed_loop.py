@@ -10,8 +10,10 @@ from simulator.hardware.catalogue import find_device
 from simulator.model.architecture import Quantization
 from simulator.model.catalogue import find_model
 from simulator.validation.context import Context
+from simulator.validation.fit_serving import errors, with_launch
 from simulator.validation.run import predict_table
 from simulator.validation.serving_setup import (
+    engine_profile,
     kv_memory_bytes,
     memory_for,
     policy_for,
@@ -22,7 +24,7 @@ from simulator.validation.serving_setup import (
     stored,
     with_cache,
 )
-from simulator.validation.table_closed_loop import OUTCOMES, predict
+from simulator.validation.table_closed_loop import OUTCOMES, predict, replay
 from simulator.validation.tables import OUTCOMES as ALL_OUTCOMES
 from simulator.validation.tables import read_table
 
@@ -64,7 +66,7 @@ def test_each_refusal_stands_at_its_row() -> None:
     answer = predict(frame, context())
     reasons = answer.not_covered_because.tolist()
     assert reasons[0] == ""
-    for reason, said in zip(reasons[1:], ("no scheduler", "H900", "too much for weights", "no/such"), strict=True):
+    for reason, said in zip(reasons[1:], ("no scheduler", "H900", "leave none of", "no/such"), strict=True):
         assert said in reason
     assert answer.predicted_mean_tpot_s.notna().tolist() == [True, False, False, False, False]
 
@@ -125,6 +127,29 @@ def test_a_dense_model_on_hopper_is_near_its_measurement(tmp_path: Path) -> None
     ttft = (answer.predicted_mean_ttft_s / measured.mean_ttft_s - 1).abs().median()
     assert tpot < 0.12
     assert ttft < 0.20
+
+
+def test_the_host_slows_short_prompt_steps_and_no_captured_decodes() -> None:
+    frame = rows({})
+    found = server(setup_of(frame.iloc[0], context()), frame)
+    slow = with_launch(found, 300e-6)
+    assert slow.table.step_time_s(64, 0) > 3 * with_launch(found, 6e-6).table.step_time_s(64, 0)
+    assert slow.table.step_time_s(0, 0, 4, 4000) == found.table.step_time_s(0, 0, 4, 4000)
+
+
+def test_the_fit_finds_the_host_time_that_made_the_rows() -> None:
+    frame = rows({"isl_nominal": 300}, {"isl_nominal": 150, "concurrency": 2, "num_prompts": 20})
+    found = with_launch(server(setup_of(frame.iloc[0], context()), frame), 100e-6)
+    made = frame.assign(median_ttft_s=[replay(found, row)["median_ttft_s"] for _, row in frame.iterrows()])
+    tried = errors(made.assign(half=0, model_family="x", group_id="x"), context())
+    by_launch = tried.error.abs().groupby(tried.launch_us).max()
+    assert by_launch.idxmin() == 100.0
+    assert by_launch.min() < 1e-9 < 0.05 < by_launch.drop(100.0).min()
+
+
+def test_a_dynamo_image_is_not_an_engine_version() -> None:
+    row = rows({"framework": "TensorRT-LLM", "framework_version": "x/ai-dynamo/tensorrtllm-runtime:0.8.1"}).iloc[0]
+    assert engine_profile(row).until == ()
 
 
 def test_the_predictor_sees_no_outcome() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from simulator.cost.engine_profile import find_engine
+from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, StepTable, TableOptions, build_table
 from simulator.errors import DataError, DoesNotFitError
 from simulator.hardware.catalogue import find_device
@@ -42,6 +42,9 @@ TRT_LEAST_TOKENS = 8_192
 """The same for other models, which get as many as one prompt and the decodes need."""
 PROMPT_SLACK = 128
 """What the scripts add to prompt and decodes before rounding to 64."""
+PROMPT_OP_S = {"vllm": 80e-6, "sglang": 150e-6, "tensorrt-llm": 180e-6}
+"""Host time of each op of a prompt step, which PyTorch engines run eagerly; a listed op is several kernels and their
+Python. Fitted by `fit_serving` on half of the groups (2026-11-23); docs/serving.md has the errors."""
 PROMPTS_TOGETHER = (1, 4, 16, 64)
 """Numbers of prompts in one step that are tabulated."""
 
@@ -129,6 +132,12 @@ def batched_tokens(engine: str, setup: Setup, row: Any, default: int) -> int:
     return default
 
 
+def engine_profile(row: Any) -> EngineProfile:
+    """The engine at the row's version. A Dynamo image's version is Dynamo's own, so the newest engine is taken."""
+    version = text(row.framework_version)
+    return find_engine(text(row.framework), "" if "dynamo" in version else version)
+
+
 def setup_of(row: Any, context: Context) -> Setup:
     """What a row's inputs describe. Raises a ShardsimError for what cannot be described."""
     engine = policy_name(text(row.framework))
@@ -138,7 +147,7 @@ def setup_of(row: Any, context: Context) -> Setup:
     model = stored(context.model(text(row.model)), text(row.precision))
     model = replace(model, quantization=with_cache(model.quantization, engine, device))
     layout = layout_of(row)
-    profile = find_engine(text(row.framework), text(row.framework_version))
+    profile = replace(engine_profile(row), launch_s=PROMPT_OP_S[engine])
     return Setup(model, layout, device, links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout), profile)
 
 
@@ -159,20 +168,25 @@ def server(setup: Setup, rows: pd.DataFrame) -> Server:
 
 
 def kv_memory_bytes(setup: Setup) -> float:
-    """Memory left for KV on the fullest rank: the engine's share, less weights and one step's activations."""
+    """Memory that the engine gives to KV on the fullest rank, beside weights and one step's activations."""
     layout, model, engine = setup.layout, setup.architecture, setup.engine
     step = Work((Sequence(0, min(engine.max_batched_tokens, model.max_position), 0),))
-    left = []
-    for stage in range(layout.pp):
-        used = weights_bytes(model, layout, stage) + activations_bytes(build(model, layout, stage, (step,)))
-        left.append(setup.device.hbm_bytes * engine.memory_share - used)
-    if min(left) <= 0.0:
+    left = min(
+        engine.cache_bytes(
+            setup.device.hbm_bytes,
+            weights_bytes(model, layout, stage),
+            activations_bytes(build(model, layout, stage, (step,))),
+        )
+        for stage in range(layout.pp)
+    )
+    if left <= 0.0:
         raise DoesNotFitError(
-            where=f"{model.name} on {setup.device.name}", given=format_bytes(-min(left)),
-            rule=f"too much for weights and activations in {engine.memory_share:.0%} of memory",
+            where=f"{model.name} on {setup.device.name}",
+            given=f"{format_bytes(weights_bytes(model, layout, 0))} of weights on a rank",
+            rule=f"weights and activations leave none of {format_bytes(setup.device.hbm_bytes)} for KV",
             way_out="use more GPUs or a smaller storage type",
-        )  # fmt: skip
-    return min(left)
+        )
+    return left
 
 
 def memory_for(server: Server, policy: Policy, longest: int) -> KvBlocks:
