@@ -1,4 +1,4 @@
-"""The command line: `shardsim run | schema | list | show | validate | topology | collectives`.
+"""The command line: `shardsim run | calibrate | schema | list | show | validate | topology | collectives`.
 
 Commands are imported where they are called: pandas, networkx and pydantic take about a second together, which
 `shardsim --help` and a mistyped option should not cost. Nowhere else does the project import inside functions.
@@ -85,11 +85,30 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="print summary.json")] = False,
     settings: Settings = None,
     tables: Annotated[str, typer.Option(help="csv or parquet")] = "csv",
+    measured: Annotated[
+        str | None,
+        typer.Option(metavar="silicon|PROFILE", help="measured kernel times: of the extra, or from `calibrate`"),
+    ] = None,
 ) -> None:
     """Simulate a scenario and write its report."""
     from simulator.commands.run import run_command
 
-    run_command(scenario, out, force=force, quiet=quiet, as_json=json, settings=settings or [], tables=tables)
+    run_command(
+        scenario, out, force=force, quiet=quiet, as_json=json, settings=settings or [], tables=tables, measured=measured
+    )
+
+
+@app.command()
+@_told
+def calibrate(
+    table: Annotated[Path, typer.Argument(metavar="MEASURED.csv", help="measured kernels, CSV or Parquet")],
+    gpu: Annotated[str, typer.Option(help="name of the GPU they were measured on")],
+    out: Annotated[Path | None, typer.Option(help="profile to write; NAME.profile.json if left out")] = None,
+) -> None:
+    """Check a table of measured kernel times and make a device profile of it."""
+    from simulator.commands.calibrate import calibrate_command
+
+    calibrate_command(table, gpu, out)
 
 
 @app.command()

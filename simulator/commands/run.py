@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+from simulator.commands.measured import measured_tables, setting, using, with_source
 from simulator.commands.progress import Report, progress_bar
+from simulator.cost.kernel.measured import Tables
 from simulator.engine.deployment import Deployment
 from simulator.errors import ScenarioError
 from simulator.metrics.result import RunResult
@@ -23,19 +25,29 @@ TABLES = ("csv", "parquet")
 
 
 def run_command(
-    path: str, out: Path | None, *, force: bool, quiet: bool, as_json: bool, settings: Sequence[str], tables: str
+    path: str,
+    out: Path | None,
+    *,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    settings: Sequence[str],
+    tables: str,
+    measured: str | None = None,
 ) -> None:
     """Everything that can be refused is refused before the simulation begins."""
     if tables not in TABLES:
         raise ScenarioError(where="--tables", given=repr(tables), rule="must be csv or parquet")
     chosen = cast(Literal["csv", "parquet"], tables)
     check_format(chosen)
-    scenario = load_scenario(path, settings)
+    scenario = load_scenario(path, [*settings, *setting(measured)])
     folder = out or Path("reports") / folder_name(scenario.name)
     check_output(folder, force)
     deployments = [resolve(entry) for entry in scenario.entries]
     with progress_bar(quiet) as report:
-        results = [_run(d, i, len(deployments), report) for i, d in enumerate(deployments)]
+        kernels = [measured_tables(e, d, report) for e, d in zip(scenario.entries, deployments, strict=True)]
+        runs = zip(deployments, kernels, strict=True)
+        results = [_run(d, k, i, len(deployments), report) for i, (d, k) in enumerate(runs)]
         report("writing the report", 1.0)
         write_report(
             results, folder, chosen, force=force, title=scenario.name, description=scenario.description.strip()
@@ -48,12 +60,13 @@ def run_command(
         print(f"report: {folder / 'index.html'}")
 
 
-def _run(deployment: Deployment, index: int, count: int, report: Report) -> RunResult:
+def _run(deployment: Deployment, kernels: Sequence[Tables], index: int, count: int, report: Report) -> RunResult:
     def part(what: str, done: float) -> None:
         prefix = f"{deployment.name}: " if count > 1 else ""
         report(prefix + what, (index + done) / count)
 
-    return run_deployment(deployment, part)
+    with using(kernels):
+        return run_deployment(with_source(deployment, kernels), part)
 
 
 def folder_name(name: str) -> str:

@@ -158,6 +158,16 @@ class CollectivesSpec(_Part):
     algorithms: Algorithms = Field(default={}, description="kind of collective: algorithm, e.g. all_reduce: ring")
 
 
+class KernelsSpec(_Part):
+    """Where kernel times come from before the fitted models are asked."""
+
+    measured: Text | None = Field(
+        default=None,
+        description="silicon: tables of the extra shardsim[silicon]; or a profile of `shardsim calibrate`, relative "
+        "to this file",
+    )
+
+
 class NumbersSpec(_Part):
     """The miniature whose sharded numbers are compared with the unsharded ones."""
 
@@ -220,6 +230,7 @@ class ScenarioSpec(_Part):
     workload: WorkloadSpec
     experts: ExpertsSpec = ExpertsSpec()
     collectives: CollectivesSpec = CollectivesSpec()
+    kernels: KernelsSpec = KernelsSpec()
     numbers: Annotated[
         NumbersSpec, BeforeValidator(_numbers, json_schema_input_type=NumbersSpec | bool | Literal["on", "off"])
     ] = NumbersSpec()

@@ -1,4 +1,4 @@
-"""Refit the shipped parameters: `python -m simulator.validation.fit collectives --data DIR [--out FILE]`.
+"""Refit the shipped parameters: `python -m simulator.validation.fit collectives|kernels --data DIR [--out FILE]`.
 
 Needs the extra `fit` (scipy).
 """
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from simulator.errors import ShardsimError
-from simulator.validation import fit_collectives, fit_exchange
+from simulator.validation import fit_collectives, fit_exchange, fit_kernels
 
-PARAMETERS = Path(__file__).parents[1] / "cost" / "data" / "collectives.json"
+PARAMETERS = Path(__file__).parents[1] / "cost" / "data"
 
 
 def collectives(data: Path, out: Path, quick: bool) -> None:
@@ -41,13 +41,17 @@ def collectives(data: Path, out: Path, quick: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m simulator.validation.fit", description=__doc__)
-    parser.add_argument("what", choices=("collectives",))
+    parser.add_argument("what", choices=("collectives", "kernels"))
     parser.add_argument("--data", type=Path, required=True, help="folder of the measured tables")
-    parser.add_argument("--out", type=Path, default=PARAMETERS, help="data file to write")
-    parser.add_argument("--quick", action="store_true", help="skip the check on unseen groups")
+    parser.add_argument("--out", type=Path, help="data file to write; the shipped one if left out")
+    parser.add_argument("--quick", action="store_true", help="collectives: skip the check on unseen groups")
     given = parser.parse_args(arguments)
     try:
-        collectives(given.data, given.out, given.quick)
+        out = given.out or PARAMETERS / f"{given.what}.json"
+        if given.what == "kernels":
+            fit_kernels.write(given.data, datetime.now(UTC).date().isoformat(), out)
+        else:
+            collectives(given.data, out, given.quick)
     except ShardsimError as error:
         print(error, file=sys.stderr)
         return error.exit_status

@@ -225,6 +225,13 @@ def fit_all(data: Path, date: str) -> dict[str, Any]:
     return {"format": FORMAT, "source": source, "sha256": digest, "date": date, "families": families}
 
 
+def write(data: Path, date: str, out: Path) -> None:
+    """Fit everything about kernels and write the data file, by rename at the end."""
+    part = out.with_suffix(out.suffix + ".part")
+    part.write_text(json.dumps(fit_all(data, date), indent=1) + "\n", encoding="utf-8")
+    part.replace(out)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: fit, print errors, write the file."""
     default = Path(__file__).parents[1] / "cost" / "data" / "kernels.json"
@@ -233,8 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=default, help=f"file to write (default {default})")
     parser.add_argument("--date", required=True, help="date of the fit, YYYY-MM-DD, written into the file")
     given = parser.parse_args(arguments)
-    fitted = fit_all(given.data, given.date)
-    given.out.write_text(json.dumps(fitted, indent=1) + "\n", encoding="utf-8")
+    write(given.data, given.date, given.out)
     return 0
 
 

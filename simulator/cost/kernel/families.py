@@ -71,13 +71,11 @@ def attention_unit_names(q_dtype: str, kv_dtype: str) -> tuple[str, str]:
     return ("fp8" if q_dtype == "fp8" else "bf16", "fp8" if kv_dtype == "fp8" else "bf16")
 
 
-def refined(timed: Timed, gpu: str, group: str, point: tuple[float, ...]) -> Timed:
-    """The measured provider's answer where active tables reach `point`, else `timed` unchanged."""
-    ratio = measured.measured_ratio(gpu, group, point)
-    if ratio is None:
-        return timed
+def refined(timed: Timed, said: measured.Correction) -> Timed:
+    """The measured provider's answer: the model of the table's engine times the measured ratio."""
     floor = np.maximum(timed.compute_s, timed.memory_s)
-    return Timed(np.maximum(timed.time_s * ratio, floor), timed.compute_s, timed.memory_s, "measured", measured.ERROR)
+    error = timed.error if said.error is None else said.error
+    return Timed(np.maximum(timed.time_s * said.ratio, floor), timed.compute_s, timed.memory_s, "measured", error)
 
 
 def bmm_timed(

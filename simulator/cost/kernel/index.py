@@ -1,8 +1,7 @@
-"""Tables for the measured provider: from the aiconfigurator package (extra `silicon`), or from a user's own file.
+"""Tables for the measured provider from the aiconfigurator package (extra `silicon`).
 
 The package's Parquet files are read once per GPU and kept as one `.npz` under the user's cache folder, its name
-holding the package's version and a digest of the fitted parameters the ratios were taken against. A user's CSV or
-Parquet has the columns of docs/kernels.md.
+holding the package's version and a digest of the fitted parameters the ratios were taken against.
 """
 
 import hashlib
@@ -23,10 +22,13 @@ from simulator.cost.kernel.formats import canonical
 from simulator.cost.kernel.measured import AXES, Table, Tables, group_name, make_table
 from simulator.cost.kernel.parameters import fitted
 from simulator.cost.kernel.rows import FAMILIES, Family
-from simulator.errors import CalibrationError, DataError, KernelError
+from simulator.errors import CalibrationError, KernelError
 from simulator.hardware.catalogue import find_device
 
 PACKAGE = "aiconfigurator-core"
+RELEASE = "0.12.0"
+"""The one version whose columns are known (pinned by the extra)."""
+CACHE_FORMAT = 2
 SYSTEMS = {
     "A100-80GB-SXM": "a100_sxm",
     "H100-SXM": "h100_sxm",
@@ -38,7 +40,7 @@ SYSTEMS = {
     "L40S": "l40s",
 }
 """Folder of each GPU in the package (0.12.0)."""
-_FILES = {
+FILES = {
     "gemm": "gemm/*/*/gemm_perf.parquet",
     "context_attention": "attention/*/*/context_attention_perf.parquet",
     "generation_attention": "attention/*/*/generation_attention_perf.parquet",
@@ -54,17 +56,19 @@ _RENAMED = {
 }
 _CHUNK = 20000
 """Rows timed by the model at once: a GEMM row tries 88 configurations."""
-Progress = Callable[[str], None]
+Progress = Callable[[str, float], None]
+"""Told what is being read and how much is done, 0 to 1."""
 
 
-def _quiet(_: str) -> None:
+def _quiet(_: str, __: float) -> None:
     return None
 
 
 def package_tables(gpu: str, progress: Progress = _quiet, cache: Path | None = None) -> Tables:
-    """The package's tables of `gpu`, from the cache or read and indexed now (`progress` is told of every file).
+    """The package's tables of `gpu`, from the cache or read and indexed now.
 
-    Raises CalibrationError where the extra is not installed or has nothing on this GPU.
+    A corrupt or outdated cache is rebuilt. Raises CalibrationError where the extra is not installed, of another
+    version or has nothing on this GPU.
     """
     name = find_device(gpu).name
     folder, release = _package()
@@ -80,48 +84,6 @@ def package_tables(gpu: str, progress: Progress = _quiet, cache: Path | None = N
     return found
 
 
-def user_tables(path: Path, gpu: str) -> Tables:
-    """Tables from a user's CSV or Parquet. Raises DataError for missing columns, wrong units or no rows of `gpu`."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(where=str(path), given=path.suffix, rule="measured tables are .csv or .parquet")
-    if not path.is_file():
-        raise DataError(where=str(path), given="no such file", rule="measured tables are a readable file")
-    frame = pd.read_csv(path, low_memory=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    missing = {"op", "backend", "dtype", "time_s"} - set(frame.columns)
-    if missing:
-        raise DataError(
-            where=str(path), given=f"no {', '.join(sorted(missing))}", rule="columns are those of docs/kernels.md"
-        )
-    name = find_device(gpu).name
-    if "gpu" in frame.columns:
-        frame = frame[[find_device(str(g)).name == name for g in frame["gpu"]]]
-    if frame.empty:
-        raise DataError(where=str(path), given=f"no rows of {name}", rule="a table has rows of its GPU")
-    if (frame["time_s"] > 60).any():
-        worst = float(frame["time_s"].max())
-        raise DataError(
-            where=f"{path}: time_s", given=f"{worst:g}", rule="times are in seconds", way_out="divide by 1e3 or 1e6"
-        )
-    frames = [frame[frame["op"] == op].assign(gpu=name) for op in _FILES]
-    for rows in frames:
-        _check_sizes(rows, str(path))
-    return build(name, str(path), (rows for rows in frames if not rows.empty))
-
-
-def _check_sizes(rows: pd.DataFrame, where: str) -> None:
-    """Raises DataError for rows of one op whose sizes are not all stated and positive."""
-    if rows.empty:
-        return
-    op = str(rows["op"].iloc[0])
-    needed = ["past_kv_len" if axis == "keys" else axis for axis in AXES[FAMILIES[op].name]]
-    for column in (*needed, "time_s"):
-        low = 0.0 if column == "past_kv_len" else np.nextafter(0.0, 1.0)
-        if column not in rows.columns or not (rows[column] >= low).all():
-            raise DataError(
-                where=f"{where}: {column}", given=f"{op} rows", rule="sizes and times are stated and positive"
-            )
-
-
 def _package() -> tuple[Path, str]:
     spec = find_spec("aiconfigurator_core")
     try:
@@ -132,6 +94,11 @@ def _package() -> tuple[Path, str]:
         raise CalibrationError(
             given=PACKAGE, rule="measured tables need the extra", way_out='pip install "shardsim[silicon]"'
         )
+    if release != RELEASE:
+        raise CalibrationError(
+            given=f"{PACKAGE} {release}", rule=f"its tables are read as of {RELEASE}",
+            way_out=f'pip install "{PACKAGE}=={RELEASE}"',
+        )  # fmt: skip
     return Path(spec.submodule_search_locations[0]), release
 
 
@@ -145,16 +112,19 @@ def _digest() -> str:
 
 
 def _package_frames(root: Path, gpu: str, progress: Progress) -> Iterator[pd.DataFrame]:
-    for op, pattern in _FILES.items():
-        newest: dict[str, Path] = {}
+    newest: dict[tuple[str, str], Path] = {}
+    for op, pattern in FILES.items():
         for path in sorted(root.glob(pattern)):
-            backend = path.parts[-3]
-            if backend not in newest or _release(path) > _release(newest[backend]):
-                newest[backend] = path
-        for backend, path in newest.items():
-            progress(str(path.relative_to(root)))
-            frame = pd.read_parquet(path).rename(columns=_RENAMED)
-            yield _as_rows(frame, op).assign(op=op, gpu=gpu, backend=backend)
+            key = (op, path.parts[-3])
+            if key not in newest or _release(path) > _release(newest[key]):
+                newest[key] = path
+    total = sum(path.stat().st_size for path in newest.values())
+    done = 0
+    for (op, backend), path in newest.items():
+        progress(f"indexing {path.relative_to(root)}", done / total)
+        done += path.stat().st_size
+        frame = pd.read_parquet(path).rename(columns=_RENAMED)
+        yield _as_rows(frame, op).assign(op=op, gpu=gpu, backend=backend)
 
 
 def _release(path: Path) -> tuple[int, ...]:
@@ -175,20 +145,22 @@ def _as_rows(frame: pd.DataFrame, op: str) -> pd.DataFrame:
     return usable
 
 
-def build(gpu: str, source: str, frames: Iterator[pd.DataFrame]) -> Tables:
-    """Group rows, time them by the model, keep the ratios; rows beyond the datasheet are counted and left out."""
+def build(gpu: str, source: str, frames: Iterator[pd.DataFrame], suspects: int = 0) -> Tables:
+    """Group rows, time them by the model, keep the ratios.
+
+    Rows beyond the datasheet are left out and added to the `suspects` left out earlier.
+    """
     groups: dict[str, Table] = {}
-    suspects = 0
     for frame in frames:
         family = FAMILIES[str(frame["op"].iloc[0])]
-        for name, rows in _grouped(frame.reset_index(drop=True), family):
-            model, bound = _modelled(rows, family)
+        for name, rows in grouped(frame.reset_index(drop=True), family):
+            model, bound = modelled(rows, family)
             measured = rows["time_s"].to_numpy(dtype=np.float64)
             believed = measured >= bound
             suspects += int((~believed).sum())
             if believed.any():
                 points = _points(rows, family)
-                groups[name] = make_table(points[believed], measured[believed], model[believed])
+                groups[name] = make_table(points[believed], measured[believed], model[believed]).with_error()
     return Tables(gpu, source, groups, suspects)
 
 
@@ -198,17 +170,20 @@ def _points(rows: pd.DataFrame, family: Family) -> np.ndarray:
     return rows[list(AXES[family.name])].to_numpy(dtype=np.float64)
 
 
-def _grouped(frame: pd.DataFrame, family: Family) -> Iterator[tuple[str, pd.DataFrame]]:
+def grouped(frame: pd.DataFrame, family: Family) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(group's name, its rows); spellings of one format share a group, and formats no query can ask for have none."""
     detail = [
         c for c in ("dtype", "kv_dtype", "head_dim", "window_size") if c in frame.columns and frame[c].notna().any()
     ]
+    parts: dict[str, list[pd.DataFrame]] = {}
     for values, rows in frame.groupby(["backend", *detail], sort=False):
         row = dict(zip(("backend", *detail), values, strict=True))
         try:
-            name = row_group(family.name, row)
+            parts.setdefault(row_group(family.name, row), []).append(rows)
         except KernelError:
-            continue  # a format that no query can ask for
-        yield name, rows
+            continue
+    for name, found in parts.items():
+        yield name, found[0] if len(found) == 1 else pd.concat(found)
 
 
 def row_group(family: str, row: dict[str, object]) -> str:
@@ -225,7 +200,7 @@ def row_group(family: str, row: dict[str, object]) -> str:
     return group_name(family, backend, *chosen, int(width), int(window))
 
 
-def _modelled(rows: pd.DataFrame, family: Family) -> tuple[np.ndarray, np.ndarray]:
+def modelled(rows: pd.DataFrame, family: Family) -> tuple[np.ndarray, np.ndarray]:
     """(model seconds, bound) of rows of one group, by the kernel a query would be priced with."""
     sample = rows.iloc[0].to_dict() | {"kernel_source": ""}
     fit = fitted(family.name, family.key(sample))
@@ -241,8 +216,11 @@ def write_cache(tables: Tables, path: Path) -> None:
     """Keep tables, by rename at the end so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps(
-        {"gpu": tables.gpu, "source": tables.source, "suspects": tables.suspects, "groups": list(tables.groups)}
-    )
+        {
+            "format": CACHE_FORMAT, "gpu": tables.gpu, "source": tables.source, "suspects": tables.suspects,
+            "groups": {name: table.error for name, table in tables.groups.items()},
+        }
+    )  # fmt: skip
     arrays: dict[str, np.ndarray] = {"about": np.array(about)}
     for place, table in enumerate(tables.groups.values()):
         arrays[f"points{place}"], arrays[f"ratio{place}"] = table.points, table.log_ratio
@@ -259,9 +237,12 @@ def read_cache(path: Path, gpu: str, source: str) -> Tables | None:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
             about = json.loads(str(kept["about"]))
-            if (about["gpu"], about["source"]) != (gpu, source):
+            if (about["format"], about["gpu"], about["source"]) != (CACHE_FORMAT, gpu, source):
                 return None
-            groups = {n: Table(kept[f"points{i}"], kept[f"ratio{i}"]) for i, n in enumerate(about["groups"])}
+            errors: dict[str, float | None] = about["groups"]
+            groups = {
+                n: Table(kept[f"points{i}"], kept[f"ratio{i}"], error) for i, (n, error) in enumerate(errors.items())
+            }
             return Tables(gpu, source, groups, int(about["suspects"]))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None

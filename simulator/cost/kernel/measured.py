@@ -7,7 +7,7 @@ octave on every axis, there is no answer: the next provider is asked.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,15 @@ AXES: dict[str, tuple[str, ...]] = {
     "latent_decode": ("batch_size", "keys", "num_heads"),
 }
 """Axes of each family's tables, in the order of a point."""
+DEFAULTS = ("vllm", "trtllm", "sglang")
+"""Whose tables stand where no engine is named, the first that has one."""
 NEIGHBOURS = 8
 REACH = 1.01
 """Octaves on each axis within which a neighbour counts: the tables step by a factor of two or less."""
-ERROR = 0.04
-"""Median error of leaving a row out that the provider is held to (docs/kernels.md)."""
+_PROBES = 60
+"""Rows of a table that are left out in turn to learn its error."""
+_FEWEST = 5
+"""Rows that must be answered without themselves for that error to mean something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,12 @@ class Table:
 
     points: Floats
     log_ratio: Floats
+    error: float | None = None
+    """Median relative error of leaving a row out; None where too few rows have neighbours to tell."""
 
     def ratio(self, point: tuple[float, ...], *, leave_out_exact: bool = False) -> float | None:
         """Measured over model at `point` (sizes, not logarithms); None where the table does not reach."""
-        if min(point) <= 0:
+        if min(point) <= 0 or not self._surrounds(point):
             return None
         offset = np.abs(self.points - np.log2(np.asarray(point)).astype(np.float32))
         near = np.flatnonzero((offset <= REACH).all(axis=1))
@@ -48,7 +54,7 @@ class Table:
         if exact.any() and not leave_out_exact:
             return float(np.exp(self.log_ratio[near[exact]].mean()))
         near, distance = near[~exact], distance[~exact]
-        if not len(near) or not self._surrounds(point):
+        if not len(near):
             return None
         order = np.argsort(distance)[:NEIGHBOURS]
         weights = 1.0 / distance[order]
@@ -58,6 +64,16 @@ class Table:
         at = np.log2(np.asarray(point))
         low, high = self.points.min(axis=0) - 1e-4, self.points.max(axis=0) + 1e-4
         return bool(((at >= low) & (at <= high)).all())
+
+    def with_error(self) -> "Table":
+        """The same, with its error from up to 60 rows, each left out in turn."""
+        places = np.unique(np.linspace(0, len(self.points) - 1, min(_PROBES, len(self.points))).astype(int))
+        found = []
+        for place in places:
+            guess = self.ratio(tuple(float(x) for x in np.exp2(self.points[place])), leave_out_exact=True)
+            if guess is not None:
+                found.append(abs(guess / float(np.exp(self.log_ratio[place])) - 1.0))
+        return replace(self, error=float(np.median(found)) if len(found) >= _FEWEST else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,14 @@ class Tables:
     groups: Mapping[str, Table]
     suspects: int = 0
     """Rows faster than the datasheet allows: left out."""
+
+    def engine_of(self, family: str, backend: str, detail: tuple[object, ...]) -> str | None:
+        """Whose table answers for `backend`: its own, else one of no named engine; "" takes any, vLLM's first."""
+        others: tuple[str, ...] = () if backend else DEFAULTS
+        for engine in dict.fromkeys([backend, "", *others]):
+            if group_name(family, engine, *detail) in self.groups:
+                return engine
+        return None
 
 
 def group_name(family: str, backend: str, *detail: object) -> str:
@@ -102,8 +126,23 @@ def deactivate(gpu: str | None = None) -> None:
         _ACTIVE.pop(gpu, None)
 
 
-def measured_ratio(gpu: str, group: str, point: tuple[float, ...]) -> float | None:
-    """Measured over model of an op on `gpu`, where active tables reach."""
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a table says of a query: measured over the model of `engine`'s kernel."""
+
+    engine: str
+    ratio: float
+    error: float | None
+
+
+def correction(
+    gpu: str, family: str, backend: str, detail: tuple[object, ...], point: tuple[float, ...]
+) -> Correction | None:
+    """The active tables' word on an op on `gpu`; None where they do not reach."""
     tables = _ACTIVE.get(gpu)
-    table = None if tables is None else tables.groups.get(group)
-    return None if table is None else table.ratio(point)
+    engine = None if tables is None else tables.engine_of(family, backend, detail)
+    if tables is None or engine is None:
+        return None
+    table = tables.groups[group_name(family, engine, *detail)]
+    ratio = table.ratio(point)
+    return None if ratio is None else Correction(engine, ratio, table.error)

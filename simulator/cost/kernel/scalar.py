@@ -1,5 +1,6 @@
 """Prices of single ops, memoised: what the program's time reading asks for."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from simulator.cost.kernel.families import AttentionKind
 from simulator.cost.kernel.formats import canonical
 from simulator.cost.kernel.grouped import ExpertBlock, expert_rows
 from simulator.cost.kernel.latent import LATENT, NOPE, ROPE, VALUE
-from simulator.cost.kernel.measured import Tables, activate, deactivate, group_name
+from simulator.cost.kernel.measured import Tables, activate, correction, deactivate
 from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.roofline import Timed
 from simulator.cost.kernel.sizes import sizes
@@ -19,8 +20,6 @@ from simulator.hardware.device import Device
 Sequences = tuple[tuple[int, int], ...]
 """(new tokens, past tokens) of each sequence of a batch."""
 _CACHE = 65536
-DEFAULT_BACKEND = "vllm"
-"""Whose measured tables stand for "" (no engine named)."""
 
 
 def _equal_and_new(sequences: Sequences) -> bool:
@@ -53,6 +52,17 @@ def _price(timed: Timed) -> Price:
     return Price(time_s, timed.provenance, timed.error, bound)
 
 
+def _asked(
+    device: Device,
+    table: tuple[str, str, tuple[object, ...]],
+    point: tuple[float, ...],
+    model: Callable[[str], Timed],
+) -> Price:
+    """Measured where active tables reach `point`, else fitted. `table` is (family, engine, formats and widths)."""
+    said = correction(device.name, *table, point)
+    return _price(model(table[1]) if said is None else families.refined(model(said.engine), said))
+
+
 def _prompts(op: str, sequences: Sequences) -> Prompts:
     new, past = np.array(sequences, dtype=np.float64).reshape(-1, 2).T
     new, past = sizes(op, {"new": new, "past": past})
@@ -62,9 +72,11 @@ def _prompts(op: str, sequences: Sequences) -> Prompts:
 @lru_cache(maxsize=_CACHE)
 def gemm(device: Device, m: int, n: int, k: int, dtype: str, backend: str = "") -> Price:
     """[m, k] x [k, n]; `dtype` is the weights' format (activations bf16 where weight-only)."""
-    timed = families.bmm_timed(device, 1, m, n, k, dtype, backend)
-    group = group_name("gemm", backend or DEFAULT_BACKEND, canonical(dtype))
-    return _price(families.refined(timed, device.name, group, (m, n, k)))
+
+    def model(engine: str) -> Timed:
+        return families.bmm_timed(device, 1, m, n, k, dtype, engine)
+
+    return _asked(device, ("gemm", backend, (canonical(dtype),)), (m, n, k), model)
 
 
 @lru_cache(maxsize=_CACHE)
@@ -86,13 +98,17 @@ def attention_prefill(
     backend: str = "",
 ) -> Price:
     """Causal attention of a batch of (new, past) sequences in one launch."""
-    kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
-    timed = families.prefill_timed(device, _prompts("attention_prefill", sequences), heads, kv_heads, kind)
+    prompts = _prompts("attention_prefill", sequences)
+
+    def model(engine: str) -> Timed:
+        kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=engine)
+        return families.prefill_timed(device, prompts, heads, kv_heads, kind)
+
     if head_dim != v_head_dim or not _equal_and_new(sequences):
-        return _price(timed)
-    names = families.attention_unit_names("bf16", kv_dtype)
-    group = group_name("prefill", backend or DEFAULT_BACKEND, *names, head_dim, window or 0)
-    return _price(families.refined(timed, device.name, group, (len(sequences), sequences[0][0], heads, kv_heads)))
+        return _price(model(backend))
+    detail = (*families.attention_unit_names("bf16", kv_dtype), head_dim, window or 0)
+    point = (len(sequences), sequences[0][0], heads, kv_heads)
+    return _asked(device, ("prefill", backend, detail), point, model)
 
 
 @lru_cache(maxsize=_CACHE)
@@ -109,13 +125,15 @@ def attention_decode(
     backend: str = "",
 ) -> Price:
     """One new token of each sequence; `kv_tokens` is the sum of their KV lengths."""
-    kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=backend)
-    timed = families.decode_timed(device, sequences, kv_tokens, heads, kv_heads, kind)
+
+    def model(engine: str) -> Timed:
+        kind = AttentionKind(head_dim, v_head_dim, kv_dtype, window, backend=engine)
+        return families.decode_timed(device, sequences, kv_tokens, heads, kv_heads, kind)
+
     if head_dim != v_head_dim or not sequences:
-        return _price(timed)
-    cache = families.attention_unit_names("bf16", kv_dtype)[1]
-    group = group_name("decode", backend or DEFAULT_BACKEND, cache, head_dim, window or 0)
-    return _price(families.refined(timed, device.name, group, (sequences, kv_tokens / sequences, heads, kv_heads)))
+        return _price(model(backend))
+    detail = (families.attention_unit_names("bf16", kv_dtype)[1], head_dim, window or 0)
+    return _asked(device, ("decode", backend, detail), (sequences, kv_tokens / sequences, heads, kv_heads), model)
 
 
 @lru_cache(maxsize=_CACHE)
@@ -133,12 +151,14 @@ def mla_prefill(
     """Expanded (non-absorbed) MLA attention; the up-projection of keys and values is a GEMM of its own."""
     widths = (kv_lora_rank, rope_dim, nope_dim, v_dim)
     prompts = _prompts("mla_prefill", sequences)
-    timed = families.latent_prefill_timed(device, prompts, heads, widths, kv_dtype, backend)
+
+    def model(engine: str) -> Timed:
+        return families.latent_prefill_timed(device, prompts, heads, widths, kv_dtype, engine)
+
     if widths != (LATENT, ROPE, NOPE, VALUE) or not _equal_and_new(sequences):
-        return _price(timed)
-    cache = families.attention_unit_names("bf16", kv_dtype)[1]
-    group = group_name("latent_prefill", backend or DEFAULT_BACKEND, cache)
-    return _price(families.refined(timed, device.name, group, (len(sequences), sequences[0][0], heads)))
+        return _price(model(backend))
+    detail = families.attention_unit_names("bf16", kv_dtype)[1:]
+    return _asked(device, ("latent_prefill", backend, detail), (len(sequences), sequences[0][0], heads), model)
 
 
 @lru_cache(maxsize=_CACHE)
@@ -154,12 +174,14 @@ def mla_decode(
 ) -> Price:
     """Absorbed MLA decode; the absorption's batched GEMMs are separate `bmm`s."""
     widths = (kv_lora_rank, rope_dim)
-    timed = families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, backend)
+
+    def model(engine: str) -> Timed:
+        return families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, engine)
+
     if widths != (LATENT, ROPE) or not sequences:
-        return _price(timed)
-    cache = families.attention_unit_names("bf16", kv_dtype)[1]
-    group = group_name("latent_decode", backend or DEFAULT_BACKEND, cache)
-    return _price(families.refined(timed, device.name, group, (sequences, kv_tokens / sequences, heads)))
+        return _price(model(backend))
+    detail = families.attention_unit_names("bf16", kv_dtype)[1:]
+    return _asked(device, ("latent_decode", backend, detail), (sequences, kv_tokens / sequences, heads), model)
 
 
 @lru_cache(maxsize=_CACHE)
