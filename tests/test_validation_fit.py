@@ -94,7 +94,7 @@ def test_the_command_writes_a_file_that_reads_back(tmp_path: Path) -> None:
     assert fit.main(["collectives", "--data", str(data), "--out", str(out)]) == 0
     read = parse(out.read_text(), str(out))
     assert set(read.platforms) == {"hopper.nvlink"}
-    assert set(read.networks) == {"infiniband", "roce", "efa", "slingshot"}
+    assert set(read.networks) == {"infiniband", "roce", "efa", "slingshot", "slingshot crossed"}
     assert set(read.expert) == {"deepep_low_latency dispatch hopper"}
     assert "unseen" in out.read_text()
 

@@ -36,3 +36,5 @@ class GroupLinks:
     """Sum of a leaf's ports down over its ports up, for traffic that leaves the leaf; 1: non-blocking."""
     sockets: int = 1
     """CPU sockets that the ranks of one node are spread over (PCIe boxes slow down across them)."""
+    crosses_rails: bool = False
+    """A ring or tree may leave a node by another NIC than it came in by (NCCL_CROSS_NIC=1), and so cross the spine."""

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simulator.cost.collective.parameters import NetworkStage, Parameters, Platform
+from simulator.cost.collective.parameters import Parameters, Platform
 from simulator.validation.fit_custom import fit_kernel, predict_rows
-from simulator.validation.fit_networks import NETWORKS, fit_network
+from simulator.validation.fit_networks import fit_networks
 from simulator.validation.fit_platforms import OPS, cells_of, fit_platform, predict, rows_with_links
 from simulator.validation.libraries import library_key
 from simulator.validation.tables import read_table
 
 PARTS = 3
-TOGETHER = {"infiniband": ("infiniband", "roce"), "roce": ("infiniband", "roce")}
 # Started by one process for all GPUs, which serialises its launches: another regime than one process per GPU.
 _OTHER_LAUNCH = "single process"
 _COLLECTIVE_LIBRARIES = ("nccl", "rccl", "oneccl")
@@ -60,12 +59,7 @@ def fit_all(rows: pd.DataFrame) -> tuple[Parameters, Results]:
         errors["platforms"][name] = {"rows": len(group), "error": platforms[str(name)].error}
     platforms = {name: with_eager(platform, rows) for name, platform in platforms.items()}
     across = nccl_rows[(nccl_rows.nodes_ > 1)]
-    networks: dict[str, dict[str, NetworkStage]] = {}
-    for network in NETWORKS:
-        # RoCE runs on the same NICs as InfiniBand and has few rows: one fit serves both.
-        group = across[across.network.isin(TOGETHER.get(network, (network,)))]
-        networks[network], error = fit_network(network, group, platforms, networks.get("infiniband"))
-        errors["networks"][network] = {"rows": len(group), "error": error}
+    networks, errors["networks"] = fit_networks(across, platforms)
     engines = rows[~is_nccl(rows) & (rows["mode"] == "graph")]
     kernels: dict[str, dict[str, Any]] = {}
     for (key, on), group in engines.groupby(["key", "platform"]):

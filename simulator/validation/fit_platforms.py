@@ -107,13 +107,13 @@ def setup_links(row: Any) -> GroupLinks | str:
     """The links of one row of collectives.csv, or why they are not known."""
     return links_or_reason(
         text(row.gpu), int(row.total_gpus), int(row.gpus_per_node), intra=text(row.intra_node),
-        inter=text(row.inter_node), nic_gbit_per_s=float(row.nic_gbit_per_s_per_gpu),
+        inter=text(row.inter_node), nic_gbit_per_s=float(row.nic_gbit_per_s_per_gpu), notes=text(row.notes),
     )  # fmt: skip
 
 
 def rows_with_links(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows whose links are known, with a column `links` and the platform's name."""
-    setup = ["gpu", "total_gpus", "gpus_per_node", "intra_node", "inter_node", "nic_gbit_per_s_per_gpu"]
+    setup = ["gpu", "total_gpus", "gpus_per_node", "intra_node", "inter_node", "nic_gbit_per_s_per_gpu", "notes"]
     found = {key: setup_links(group.iloc[0]) for key, group in frame.groupby(setup, dropna=False)}
     kept = frame.assign(links=pd.Series([found[key] for key in _keys(frame, setup, found)], frame.index, dtype=object))
     kept = kept[[isinstance(links, GroupLinks) for links in kept["links"]]]

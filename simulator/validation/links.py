@@ -1,5 +1,6 @@
 """The links of a measured setup, from the input columns of a table."""
 
+import re
 from math import isfinite
 from typing import Any
 
@@ -65,6 +66,7 @@ def group_links(
     intra: str = "",
     inter: str = "",
     nic_gbit_per_s: float = float("nan"),
+    notes: str = "",
 ) -> GroupLinks:
     """A group of `ranks` GPUs, `per_node` in a host, with the device's own rates where the table is silent."""
     device = find_device(gpu)
@@ -94,7 +96,17 @@ def group_links(
         nic_bytes_per_s=nic,
         network_latency_s=NETWORK_LATENCY_S[network],
         sockets=2 if scale_up == "pcie" and per_node > 4 else 1,
+        crosses_rails=nodes > 1 and crosses_rails(notes),
     )
+
+
+def crosses_rails(notes: str) -> bool:
+    """Whether a run's notes say that rings and trees may change NIC inside a node.
+
+    >>> crosses_rails("NCCL_CROSS_NIC=1; iters 20"), crosses_rails("NCCL_CROSS_NIC=0"), crosses_rails("")
+    (True, False, False)
+    """
+    return re.search(r"NCCL_CROSS_NIC\s*=\s*1\b", notes) is not None
 
 
 def text(value: Any) -> str:

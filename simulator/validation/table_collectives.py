@@ -15,7 +15,7 @@ from simulator.validation.links import links_or_reason, text
 
 _SETUP = [
     "gpu", "total_gpus", "gpus_per_node", "intra_node", "inter_node", "nic_gbit_per_s_per_gpu",
-    "library", "library_version", "mode", "op", "dtype",
+    "library", "library_version", "mode", "op", "dtype", "notes",
 ]  # fmt: skip
 MODE_OF: dict[str, Mode] = {"graph": "graph", "eager": "eager", "nccl-tests": "nccl-tests"}
 BUS_FACTOR = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}
@@ -55,7 +55,7 @@ def _fill(answer: pd.DataFrame, rows: pd.DataFrame) -> str:
         return "the number of GPUs is not stated"
     links = links_or_reason(
         text(first.gpu), int(first.total_gpus), int(first.gpus_per_node), intra=text(first.intra_node),
-        inter=text(first.inter_node), nic_gbit_per_s=float(first.nic_gbit_per_s_per_gpu),
+        inter=text(first.inter_node), nic_gbit_per_s=float(first.nic_gbit_per_s_per_gpu), notes=text(first.notes),
     )  # fmt: skip
     if isinstance(links, str):
         return links

@@ -59,20 +59,36 @@ class Platform:
     """Median relative error on rows that were not fitted."""
 
 
+RENDEZVOUS_SHARPNESS = 6.0
+"""The change of protocol is a step, smeared over half an octave by channels that split a message unevenly."""
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkStage:
     """One protocol over one kind of network."""
 
     hop_s: float
     """Software and proxy time of one message between nodes, on top of the network's own latency."""
+    rendezvous_s: float
+    """What a hop takes more once a message is too large to be sent eagerly."""
+    rendezvous_bytes: float
+    """Bytes per NIC and hop at which that begins."""
     fill_s: float
-    """What a hop takes more once messages are large (rendezvous, several chunks)."""
+    """What a hop takes more once messages are large (several chunks)."""
     fill_bytes: float
     """Bytes per NIC at which half of it is reached."""
     efficiency: float
     """Share of the NIC's rate reached between two nodes."""
     congestion: float
     """How much slower each doubling of the nodes makes it: shared links and stragglers of a larger fabric."""
+    straggling: float
+    """How much longer a hop takes with each doubling of the nodes beyond two: the slowest of many messages counts."""
+
+    def hop(self, bytes_per_hop: Any, nodes: int) -> Any:
+        """Seconds of software in one dependent step between nodes that sends so many bytes over a NIC."""
+        late = self.rendezvous_s / (1.0 + (self.rendezvous_bytes / bytes_per_hop) ** RENDEZVOUS_SHARPNESS)
+        grown = self.fill_s * bytes_per_hop / (bytes_per_hop + self.fill_bytes)
+        return (self.hop_s + late + grown) * (1.0 + self.straggling * (log2(max(nodes, 2)) - 1.0))
 
     def share(self, nodes: int) -> float:
         """Share of the NIC's rate reached in a group of so many nodes."""
@@ -170,6 +186,15 @@ def link_class(links: GroupLinks) -> str:
             return "pcie"
         case "none":
             return "network"
+
+
+CROSSED = " crossed"
+
+
+def network_stages(links: GroupLinks, known: Mapping[str, Mapping[str, NetworkStage]]) -> Mapping[str, NetworkStage]:
+    """The stages of this group's network, for rings that cross rails if they do and such runs were measured."""
+    crossed = known.get(links.network + CROSSED) if links.crosses_rails else None
+    return crossed or known[links.network]
 
 
 # Where a generation was never measured on a kind of link: the nearest that was, by age and link rate.

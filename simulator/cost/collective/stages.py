@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.collective.facts import Protocol
-from simulator.cost.collective.parameters import NetworkStage, Parameters, Platform, Stage, platform_name
+from simulator.cost.collective.parameters import (
+    NetworkStage,
+    Parameters,
+    Platform,
+    Stage,
+    network_stages,
+    platform_name,
+)
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 
@@ -114,7 +121,7 @@ def stage_of(platform: Platform, algorithm: str, protocol: Protocol) -> Stage:
 
 def network_stage(parameters: Parameters, links: GroupLinks, algorithm: str, protocol: Protocol) -> NetworkStage:
     """What the network adds; grouped sends start as LL does and stream as Simple does."""
-    stages = parameters.networks[links.network]
+    stages = network_stages(links, parameters.networks)
     if algorithm not in GROUPED:
         return stages[protocol]
     return replace(stages["ll"], efficiency=stages["simple"].efficiency, congestion=stages["simple"].congestion)
@@ -141,8 +148,7 @@ def stage_times(
         per_nic = message_bytes * shape.across_wire
         across_rate = links.nic_bytes_per_s * network.share(links.nodes) / oversubscribed(links)
         per_hop = message_bytes * shape.hop_bytes
-        hop = network.hop_s + links.network_latency_s + network.fill_s * per_hop / (per_hop + network.fill_bytes)
-        time = time + shape.across_hops * hop
+        time = time + shape.across_hops * (links.network_latency_s + network.hop(per_hop, links.nodes))
         wire = np.maximum(wire, per_nic / across_rate)
     return np.asarray(time + wire, dtype=np.float64)
 
