@@ -209,7 +209,11 @@ def expected_rows(rows: tuple[float, ...]) -> tuple[int, ...]:
 def _experts(op: ops.Experts, device: Device, ep_index: int) -> Price:
     """The whole block in one price: permute, activation and weighted sum are part of what was measured."""
     rows = expected_rows(op.load.rows[ep_index])
-    return kernel.moe_ffn(device, rows, op.hidden, op.intermediate, op.dtype)
+    dtype = op.dtype
+    if dtype == "mxfp4" and "fp4" in device.peak_flops_per_s:
+        # Tensor cores that multiply mxfp4 take mxfp8 activations; engines quantise them on the way (W4A8).
+        dtype = "mxfp4_mxfp8"
+    return kernel.moe_ffn(device, rows, op.hidden, op.intermediate, dtype)
 
 
 def _slice(_op: ops.SliceTokens, _device: Device) -> Price:
