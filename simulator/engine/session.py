@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
 import numpy as np
 import simpy
@@ -168,8 +169,7 @@ class _Session:
             comparison = plan.probe = miniature.comparison(pool, step, twins)
         start_s = self.env.now
         run = StepRun(self._machine(pool), plan)
-        self.env.process(run.run())
-        self.env.run()
+        self._until(self.env.process(run.run()))
         if run.unfinished:
             raise run.stalled()
         device = self.deployment.cluster.device(pool.gpus[0])
@@ -181,6 +181,11 @@ class _Session:
             miniature.finish(pool, step, run.sampled(), comparison.errors)
         if step == 0 and self.decode_pool is not self.prefill_pool:
             self._hand_over(miniature)
+
+    def _until(self, process: simpy.Process) -> None:
+        """Runs until the process ends, or nothing is left to do; what is due later (a fault) moves no clock."""
+        while process.is_alive and self.env.peek() < inf:
+            self.env.step()
 
     def _miniature_for(self, step: int) -> MiniatureRun | None:
         if not self.result.miniatures or step > self.deployment.numbers.decode_steps:
@@ -211,8 +216,7 @@ class _Session:
         states = None
         if miniature is not None:
             states = (self._states(self.prefill_pool, miniature), self._states(self.decode_pool, miniature))
-        self.env.process(run.run(self.env, dict(enumerate(self.result.lengths)), miniature, states))
-        self.env.run()
+        self._until(self.env.process(run.run(self.env, dict(enumerate(self.result.lengths)), miniature, states)))
         self.result.handovers = run.records
 
     # ---- other dtypes -----------------------------------------------------------------------------------------
