@@ -184,7 +184,7 @@ class _Session:
 
     def _until(self, process: simpy.Process) -> None:
         """Runs until the process ends, or nothing is left to do; what is due later (a fault) moves no clock."""
-        while process.is_alive and self.env.peek() < inf:
+        while not process.processed and self.env.peek() < inf:  # what failed in it is raised as it is processed
             self.env.step()
 
     def _miniature_for(self, step: int) -> MiniatureRun | None:
