@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from simulator.engine.server import kv_memory_bytes, memory_for
 from simulator.hardware.catalogue import find_device
 from simulator.model.architecture import Quantization
 from simulator.model.catalogue import find_model
@@ -14,8 +15,6 @@ from simulator.validation.fit_serving import errors, with_launch
 from simulator.validation.run import predict_table
 from simulator.validation.serving_setup import (
     engine_profile,
-    kv_memory_bytes,
-    memory_for,
     policy_for,
     poll_steps,
     same_server,

@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from simulator.cost.table import DirectPricer, StepTable
+from simulator.engine.server import Server
 from simulator.errors import ShardsimError
 from simulator.validation.context import Context
-from simulator.validation.serving_setup import Server, policy_name, server, setup_of
+from simulator.validation.serving_setup import policy_name, server, setup_of
 from simulator.validation.table_closed_loop import DOCUMENTED, SETUP, replay
 from simulator.validation.tables import read_table
 

@@ -1,26 +1,22 @@
 """From the input columns of a serving table to what is simulated: model as stored, layout, links, engine, KV memory."""
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from simulator.cost.engine_profile import EngineProfile, find_engine
-from simulator.cost.table import Setup, StepTable, TableOptions, build_table
-from simulator.errors import DataError, DoesNotFitError
+from simulator.cost.table import Setup, TableOptions, build_table
+from simulator.engine.server import Server, kv_memory_bytes
+from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
 from simulator.hardware.device import Device
 from simulator.model.architecture import Architecture, Quantization
 from simulator.model.quantization import canonical_dtype, override, with_precision
 from simulator.parallel.layout import Layout
-from simulator.program.build import build
-from simulator.program.memory import activations_bytes, kv_cache_bytes, weights_bytes
-from simulator.program.work import Sequence, Work
-from simulator.serving.blocks import KvBlocks
 from simulator.serving.policy import Policy, find_policy
 from simulator.topology.group import GroupLinks
-from simulator.units import format_bytes
 from simulator.validation.context import Context
 from simulator.validation.links import group_links, text
 
@@ -51,16 +47,6 @@ power law of 1.01 or 1.2 (aiconfigurator-core 0.12.0, 2026); chosen on every fif
 (278 rows), where the error of mean TPOT falls from 27 % (even) to 20 %. One number for all models."""
 PROMPTS_TOGETHER = (1, 4, 16, 64)
 """Numbers of prompts in one step that are tabulated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """One server that can be asked to serve."""
-
-    setup: Setup
-    table: StepTable
-    kv_bytes_per_rank: float
-    """Memory of a rank that is left for KV."""
 
 
 def policy_name(framework: str) -> str:
@@ -169,37 +155,6 @@ def server(setup: Setup, rows: pd.DataFrame) -> Server:
     tokens = min(most, int(rows.isl_nominal.max()) * clients) + clients
     options = TableOptions(tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,))
     return Server(setup, build_table(setup, options), memory)
-
-
-def kv_memory_bytes(setup: Setup) -> float:
-    """Memory that the engine gives to KV on the fullest rank, beside weights and one step's activations."""
-    layout, model, engine = setup.layout, setup.architecture, setup.engine
-    step = Work((Sequence(0, min(engine.max_batched_tokens, model.max_position), 0),))
-    left = min(
-        engine.cache_bytes(
-            setup.device.hbm_bytes,
-            weights_bytes(model, layout, stage),
-            activations_bytes(build(model, layout, stage, (step,))),
-        )
-        for stage in range(layout.pp)
-    )
-    if left <= 0.0:
-        raise DoesNotFitError(
-            where=f"{model.name} on {setup.device.name}",
-            given=f"{format_bytes(weights_bytes(model, layout, 0))} of weights on a rank",
-            rule=f"weights and activations leave none of {format_bytes(setup.device.hbm_bytes)} for KV",
-            way_out="use more GPUs or a smaller storage type",
-        )
-    return left
-
-
-def memory_for(server: Server, policy: Policy, longest: int) -> KvBlocks:
-    """The KV pages of one data-parallel rank, by the bytes that a sequence of `longest` tokens keeps."""
-    setup = server.setup
-    stages = range(setup.layout.pp)
-    sequence = max(kv_cache_bytes(setup.architecture, setup.layout, stage, (longest,)) for stage in stages)
-    tokens = int(server.kv_bytes_per_rank / (sequence / longest))
-    return KvBlocks(max(1, tokens // policy.block_tokens), policy.block_tokens)
 
 
 def policy_for(setup: Setup, row: Any) -> Policy:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from simulator.cost.table import Setup
 from simulator.engine.replica import Served, serve
+from simulator.engine.server import Server, memory_for
 from simulator.errors import ShardsimError
 from simulator.metrics.serving import request_frame
 from simulator.serving.batcher import Batcher
 from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
-from simulator.validation.serving_setup import Server, memory_for, policy_for, same_server, server, setup_of
+from simulator.validation.serving_setup import policy_for, same_server, server, setup_of
 from simulator.workload import closed_loop
 
 SETUP = [

@@ -1,0 +1,53 @@
+"""A server: one replica's step times and the memory it has for KV pages."""
+
+from dataclasses import dataclass
+
+from simulator.cost.table import Setup, StepTable
+from simulator.errors import DoesNotFitError
+from simulator.program.build import build
+from simulator.program.memory import activations_bytes, kv_cache_bytes, weights_bytes
+from simulator.program.work import Sequence, Work
+from simulator.serving.blocks import KvBlocks
+from simulator.serving.policy import Policy
+from simulator.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server that can be asked to serve."""
+
+    setup: Setup
+    table: StepTable
+    kv_bytes_per_rank: float
+    """Memory of a rank that is left for KV."""
+
+
+def kv_memory_bytes(setup: Setup) -> float:
+    """Memory that the engine gives to KV on the fullest rank, beside weights and one step's activations."""
+    layout, model, engine = setup.layout, setup.architecture, setup.engine
+    step = Work((Sequence(0, min(engine.max_batched_tokens, model.max_position), 0),))
+    left = min(
+        engine.cache_bytes(
+            setup.device.hbm_bytes,
+            weights_bytes(model, layout, stage),
+            activations_bytes(build(model, layout, stage, (step,))),
+        )
+        for stage in range(layout.pp)
+    )
+    if left <= 0.0:
+        raise DoesNotFitError(
+            where=f"{model.name} on {setup.device.name}",
+            given=f"{format_bytes(weights_bytes(model, layout, 0))} of weights on a rank",
+            rule=f"weights and activations leave none of {format_bytes(setup.device.hbm_bytes)} for KV",
+            way_out="use more GPUs or a smaller storage type",
+        )
+    return left
+
+
+def memory_for(server: Server, policy: Policy, longest: int) -> KvBlocks:
+    """The KV pages of one data-parallel rank, by the bytes that a sequence of `longest` tokens keeps."""
+    setup = server.setup
+    stages = range(setup.layout.pp)
+    sequence = max(kv_cache_bytes(setup.architecture, setup.layout, stage, (longest,)) for stage in stages)
+    tokens = int(server.kv_bytes_per_rank / (sequence / longest))
+    return KvBlocks(max(1, tokens // policy.block_tokens), policy.block_tokens)
