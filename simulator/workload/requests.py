@@ -17,15 +17,27 @@ class Requests:
 
     `prefixes[i]` holds the hashes of the prompt's leading blocks of `prefix_tokens` tokens each, the same hash
     meaning the same tokens after the same prefix; an empty tuple of tuples: nothing is shared.
+
+    A follow-up (`after[i]` >= 0) is sent `delay_s[i]` seconds after request `after[i]` has finished; its `arrival_s` is
+    the earliest that could be, answers taking no time. Columns left out: every request comes by itself at `arrival_s`.
     Raises WorkloadError, naming the request, for lengths below 1, times that are negative, not finite or out of
-    order, and columns of different length.
+    order, follow-ups of later requests, and columns of different length.
     """
 
     arrival_s: Floats
+    """When a request reaches the servers: what comes before, such as a retrieval, has passed."""
     input_tokens: Ints
     output_tokens: Ints
     prefixes: tuple[tuple[int, ...], ...] = ()
     prefix_tokens: int = 512
+    after: Ints | None = None
+    """The request whose answer this one follows; -1: none."""
+    delay_s: Floats | None = None
+    """From that answer to this request: thinking, tool calls and `before_s`; 0 where there is no such answer."""
+    session: Ints | None = None
+    """The conversation that a request belongs to."""
+    before_s: Floats | None = None
+    """What users waited before the request reached the servers (tokenising, retrieval): a part of their TTFT."""
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)
@@ -38,6 +50,10 @@ class Requests:
                 raise WorkloadError(
                     where=f"request {low[0]}: {name}", given=str(column[low[0]]), rule="must be at least 1"
                 )
+        for name in ("after", "delay_s", "session", "before_s"):
+            extra = getattr(self, name)
+            if extra is not None and len(extra) != n:
+                raise WorkloadError(where=name, given=f"{len(extra)} entries", rule=f"one a request: {n}")
         if self.prefixes and len(self.prefixes) != n:
             raise WorkloadError(where="prefixes", given=f"{len(self.prefixes)} entries", rule=f"one a request: {n}")
         bad = np.flatnonzero(~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0.0)))
@@ -51,6 +67,25 @@ class Requests:
                 where=f"request {i}: arrival", given=f"{self.arrival_s[i]} s after {self.arrival_s[i - 1]} s",
                 rule="requests are in order of arrival",
             )  # fmt: skip
+        self._check_followups()
+
+    def _check_followups(self) -> None:
+        if (self.after is None) != (self.delay_s is None):
+            raise WorkloadError(where="after, delay_s", given="one of the two", rule="are given together")
+        if self.after is None or self.delay_s is None:
+            return
+        wrong = np.flatnonzero((self.after < -1) | (self.after >= np.arange(len(self))))
+        if len(wrong):
+            i = int(wrong[0])
+            raise WorkloadError(
+                where=f"request {i}: after", given=str(self.after[i]), rule="must be an earlier request, or -1"
+            )
+        bad = np.flatnonzero(~(np.isfinite(self.delay_s) & (self.delay_s >= 0.0)))
+        if len(bad):
+            i = int(bad[0])
+            raise WorkloadError(
+                where=f"request {i}: delay", given=f"{self.delay_s[i]} s", rule="must be finite, not negative"
+            )
 
     def __len__(self) -> int:
         return len(self.arrival_s)
