@@ -13,11 +13,12 @@ from simulator.validation import (
     table_collectives,
     table_exchange,
     table_offline,
+    table_requests,
     table_transfers,
 )
 from simulator.validation.context import Context
 from simulator.validation.report import TableReport, ValidationReport, table_report
-from simulator.validation.tables import OUTCOMES, read_table, without_outcomes
+from simulator.validation.tables import OUTCOMES, PER_REQUEST, kind_of, read_table, without_outcomes
 
 Predict = Callable[[pd.DataFrame, Context], pd.DataFrame]
 
@@ -30,6 +31,7 @@ PREDICTORS: dict[str, Predict] = {
     "kernels": kernels.predict,
     "serving_offline": table_offline.predict,
     "serving_closed_loop": table_closed_loop.predict,
+    PER_REQUEST: table_requests.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
@@ -55,7 +57,7 @@ class Run:
 def predict_table(table: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(rows as read, the predictor's answer); the predictor never sees an outcome column."""
     frame = read_table(data, table)
-    answer = PREDICTORS[table](without_outcomes(frame, table), Context(data))
+    answer = PREDICTORS[kind_of(table)](without_outcomes(frame, table), Context(data))
     if not answer.index.equals(frame.index):
         raise DataError(
             where=f"predictor of {table}", given=f"{len(answer)} rows", rule=f"must answer {len(frame)} rows"
@@ -63,9 +65,15 @@ def predict_table(table: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, answer
 
 
+def tables_in(data: Path) -> tuple[str, ...]:
+    """Names of the known tables that lie in a folder."""
+    runs = sorted(path.stem for path in data.glob(f"{PER_REQUEST}_*.csv"))
+    return tuple(name for name in (*PREDICTORS, *NOT_YET) if (data / f"{name}.csv").is_file()) + tuple(runs)
+
+
 def run_tables(data: Path, tables: tuple[str, ...] | None = None) -> Run:
     """Predict the named tables, or all that lie in `data`."""
-    names = tables or tuple(name for name in (*PREDICTORS, *NOT_YET) if (data / f"{name}.csv").is_file())
+    names = tables or tables_in(data)
     if not names:
         raise DataError(
             where=str(data),
@@ -76,9 +84,10 @@ def run_tables(data: Path, tables: tuple[str, ...] | None = None) -> Run:
     reports: list[TableReport] = []
     predictions: dict[str, pd.DataFrame] = {}
     for name in dict.fromkeys(names):
-        if name in PREDICTORS:
+        kind = kind_of(name)
+        if kind in PREDICTORS:
             frame, answer = predict_table(name, data)
-            reports.append(table_report(name, frame, answer, OUTCOMES[name]))
+            reports.append(table_report(name, frame, answer, OUTCOMES[kind]))
             predictions[name] = frame.join(answer.drop(columns="group"))
         elif name in NOT_YET:
             rows = len(read_table(data, name))

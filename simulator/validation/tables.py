@@ -19,6 +19,13 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
         *("output_tokens_per_s_per_gpu", "total_tokens_per_s_per_gpu"),
         *("mean_power_w_per_gpu", "joules_per_output_token"),
     ),
+    "serving_open_loop": (
+        *("achieved_requests_per_s", "mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s"),
+        *("mean_tpot_s", "median_tpot_s", "p90_tpot_s", "p99_tpot_s", "mean_e2el_s"),
+        *("output_tokens_per_s", "output_tokens_per_s_per_gpu"),
+    ),
+    "wide_ep_production": ("value", "tokens_per_s_per_gpu"),
+    "serving_requests": ("ttft_s", "tpot_s", "latency_s"),
 }
 # Input columns that a table must have; numbers where marked.
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -31,6 +38,15 @@ NUMBERS: dict[str, tuple[str, ...]] = {
         *("nodes", "gpus", "tp", "pp", "ep", "dp_attention"),
         *("isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"),
     ),
+    "serving_open_loop": (
+        *("gpus", "nodes", "replicas", "prefill_workers", "decode_workers", "tp", "pp", "ep", "batch_size"),
+        *("arrival_cv", "concurrency", "offered_requests_per_s", "num_requests", "mean_input_tokens"),
+        *("mean_output_tokens", "mean_output_tokens_derived", "ttft_limit_s", "tpot_limit_s"),
+    ),
+    "wide_ep_production": ("gpus", "nodes", "batch_per_gpu", "concurrency"),
+    "serving_requests": (
+        *("arrival_s", "input_tokens", "output_tokens", "tp", "dp", "max_num_seqs", "max_num_batched_tokens"),
+    ),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "collectives": (
@@ -41,7 +57,26 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "kernels": ("gpu", "op"),
     "serving_offline": ("release", "gpu", "framework", "model", "precision", "metric"),
     "serving_closed_loop": ("gpu", "framework", "framework_version", "model", "precision", "protocol"),
+    "serving_open_loop": (
+        *("suite", "release", "system", "gpu", "framework", "model", "precision", "kv_dtype", "attention_dp"),
+        *("max_num_tokens", "scenario", "workload", "load_kind", "spec_decoding"),
+    ),
+    "wide_ep_production": (
+        *("model", "gpu", "framework", "precision", "topology", "phase", "isl", "metric", "unit", "qualifier"),
+    ),
+    "serving_requests": ("gpu", "model", "dtype", "framework", "ep_enabled"),
 }
+PER_REQUEST = "serving_requests"
+"""Tables serving_requests_<gpu>_<model>.csv hold one run each, a row a request, and share their columns."""
+
+
+def kind_of(table: str) -> str:
+    """Under which name the columns of a table stand here.
+
+    >>> kind_of("serving_requests_l4_gemma"), kind_of("kernels")
+    ('serving_requests', 'kernels')
+    """
+    return PER_REQUEST if table.startswith(f"{PER_REQUEST}_") else table
 
 
 def read_table(data: Path, table: str) -> pd.DataFrame:
@@ -61,16 +96,17 @@ def read_table(data: Path, table: str) -> pd.DataFrame:
 
 def check_columns(frame: pd.DataFrame, table: str) -> None:
     """Raise DataError for a missing input column, or a cell that should be a number and is not."""
-    for column in (*TEXTS.get(table, ()), *NUMBERS.get(table, ())):
+    kind = kind_of(table)
+    for column in (*TEXTS.get(kind, ()), *NUMBERS.get(kind, ())):
         if column not in frame.columns:
             raise DataError(
                 where=f"{table}.csv", given=f"columns {', '.join(map(str, frame.columns[:6]))} ...",
                 rule=f"needs the column {column!r}", way_out="the README of the data names the columns",
             )  # fmt: skip
-    for column in TEXTS.get(table, ()):
+    for column in TEXTS.get(kind, ()):
         if not pd.api.types.is_string_dtype(frame[column]):
             frame[column] = frame[column].astype(object)  # a column without a word is read as numbers
-    for column in (*NUMBERS.get(table, ()), *(c for c in OUTCOMES.get(table, ()) if c in frame.columns)):
+    for column in (*NUMBERS.get(kind, ()), *(c for c in OUTCOMES.get(kind, ()) if c in frame.columns)):
         numbers = pd.to_numeric(frame[column], errors="coerce")
         bad = numbers.isna() & frame[column].notna() & (frame[column].astype(str).str.strip() != "")
         negative = numbers < 0
@@ -85,4 +121,4 @@ def check_columns(frame: pd.DataFrame, table: str) -> None:
 
 def without_outcomes(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     """The input columns only: what a predictor may see."""
-    return frame.drop(columns=[column for column in OUTCOMES.get(table, ()) if column in frame.columns])
+    return frame.drop(columns=[column for column in OUTCOMES.get(kind_of(table), ()) if column in frame.columns])

@@ -1,0 +1,107 @@
+"""A server told in a row's words, for tables that say more (or less) than the closed-loop runs do.
+
+`serving_setup` knows how the public closed-loop runs start their servers; here nothing is assumed of a launch script:
+the engine runs with its defaults but for what the row states.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from simulator.cost.engine_profile import find_engine
+from simulator.cost.table import Setup, TableOptions, build_table
+from simulator.engine.server import Server, kv_memory_bytes, memory_for
+from simulator.errors import DataError
+from simulator.hardware.catalogue import find_device
+from simulator.model.quantization import override
+from simulator.parallel.layout import Layout
+from simulator.serving.batcher import Batcher
+from simulator.serving.policy import Policy, find_policy
+from simulator.validation.context import Context
+from simulator.validation.serving_setup import (
+    PROMPT_OP_S,
+    PROMPTS_TOGETHER,
+    ROUTING_SKEW,
+    links_of,
+    policy_name,
+    stored,
+)
+
+_ENGINE = re.compile(r"(vllm|sglang|tensorrt[- ]?llm|trt[- ]?llm)", re.IGNORECASE)
+_VERSION = re.compile(r"\bv?-?(\d+\.\d+(?:\.\d+)?\S*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a row says of one server. Zeros and empty texts: not stated, so the engine's default."""
+
+    gpu: str
+    framework: str
+    version: str
+    model: str
+    precision: str
+    layout: Layout
+    nodes: int = 1
+    cache: str = ""
+    """Storage type of the KV cache."""
+    max_sequences: int = 0
+    max_batched_tokens: int = 0
+    memory_share: float = 0.0
+    eager: bool = False
+    """No CUDA graphs are captured."""
+    chunked: bool = False
+    """Prompts are cut over steps even where the engine's default is not to."""
+
+
+def engine_of(text: str) -> tuple[str, str]:
+    """(engine, version) that a framework's text names; ("", "") where none of the three is named.
+
+    >>> engine_of("vLLM v0.11.0"), engine_of("llm-d (vLLM)"), engine_of("ROCm 6.4, vllm-0.9.0.2.dev1+x")
+    (('vllm', '0.11.0'), ('vllm', ''), ('vllm', '0.9.0.2.dev1+x'))
+    """
+    found = _ENGINE.search(text)
+    if not found:
+        return "", ""
+    version = _VERSION.match(text[found.end() :].lstrip(" -"))
+    return policy_name(found[1]) or "tensorrt-llm", version[1] if version else ""
+
+
+def setup_from(told: Described, context: Context) -> Setup:
+    """The described deployment. Raises a ShardsimError for what cannot be described."""
+    if not told.framework:
+        raise DataError(where="framework", given="", rule="names no engine that has a scheduler here")
+    device = find_device(told.gpu)
+    model = stored(context.model(told.model), told.precision)
+    if told.cache:
+        model = replace(model, quantization=override(model.quantization, kv_cache=told.cache))
+    engine = replace(find_engine(told.framework, told.version), launch_s=PROMPT_OP_S[told.framework])
+    if told.eager:
+        engine = replace(engine, graph_sizes=())
+    if told.max_batched_tokens:
+        engine = replace(engine, max_batched_tokens=told.max_batched_tokens)
+    if told.memory_share:
+        engine = replace(engine, memory_share=told.memory_share)
+    gpus = told.layout.ranks
+    return Setup(model, told.layout, device, links_of(told.gpu, gpus, told.nodes, told.layout), engine)
+
+
+def policy_from(told: Described) -> Policy:
+    """The engine's scheduler with the limits that are stated."""
+    policy = find_policy(told.framework)
+    return replace(
+        policy, max_batched_tokens=told.max_batched_tokens or policy.max_batched_tokens,
+        max_sequences=told.max_sequences or policy.max_sequences, chunked=policy.chunked or told.chunked,
+    )  # fmt: skip
+
+
+def server_from(setup: Setup, policy: Policy, *, clients: int, longest: int) -> Server:
+    """The server, its table large enough for steps of `clients` sequences of up to `longest` tokens."""
+    sequences = min(clients, policy.max_sequences)
+    tokens = policy.max_batched_tokens + sequences
+    options = TableOptions(tokens, sequences, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,))
+    return Server(setup, build_table(setup, options), kv_memory_bytes(setup))
+
+
+def ranks_of(server: Server, policy: Policy, longest: int) -> list[Batcher]:
+    """One scheduler for each data-parallel attention rank."""
+    ranks = server.setup.layout.dp_attention
+    return [Batcher(policy, memory_for(server, policy, longest)) for _ in range(ranks)]
