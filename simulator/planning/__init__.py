@@ -1,0 +1,1 @@
+"""Search, pruning, sizing, what-if, launch material."""
