@@ -7,63 +7,13 @@ it joined, and `complete(steps=k)` moves all of them at once, in time that does 
 
 from collections import deque
 from heapq import heappop, heappush
-from typing import NamedTuple
 
 from simulator.errors import WorkloadError
 from simulator.serving.blocks import KvBlocks
+from simulator.serving.held import Held, Outcome, Step
 from simulator.serving.policy import Policy
 
-
-class Held:
-    """A request inside the machine."""
-
-    __slots__ = (
-        "computed", "emitted", "finish", "hashes", "held", "id", "input_tokens", "joined", "order", "output_tokens",
-        "pages", "target",
-    )  # fmt: skip
-
-    def __init__(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...]) -> None:
-        self.id, self.input_tokens, self.output_tokens, self.hashes = number, input_tokens, output_tokens, hashes
-        self.emitted = 0
-        """Tokens answered when it last joined or left the decodes; more by now, if it is among them."""
-        self.target = input_tokens
-        """Tokens to compute before the next one is emitted: the prompt, and after a preemption its answer so far."""
-        self.computed = 0
-        self.pages = 0
-        """Private pages taken at admission."""
-        self.held = 0
-        """Leading prefix blocks it shares."""
-        self.joined = -1
-        """Decode steps done when it joined them; -1: not decoding."""
-        self.finish = -1
-        self.order = 0
-
-
-class Step(NamedTuple):
-    """What to run next. Idle: no chunk and no decode."""
-
-    chunks: tuple[tuple[int, int, int], ...]
-    """(request, new tokens, tokens before them) of each prompt chunk."""
-    decodes: int
-    decode_kv_tokens: int
-    """KV tokens that the decodes read, their own new ones included."""
-    leap: int
-    """So many times can this step be repeated, its decodes one token longer each time, before a decision is due;
-    1 where there are chunks."""
-    preempted: tuple[int, ...]
-
-    @property
-    def idle(self) -> bool:
-        """Nothing to run."""
-        return not self.chunks and not self.decodes
-
-
-class Outcome(NamedTuple):
-    """Who emitted because of a chunk, and who is done."""
-
-    emitted: tuple[int, ...]
-    """Requests whose prompt is complete: their first token, or, after a preemption, the next one."""
-    finished: tuple[int, ...]
+__all__ = ["Batcher", "Held", "Outcome", "Step"]
 
 
 class Batcher:
@@ -77,6 +27,10 @@ class Batcher:
         self.running: dict[int, Held] = {}
         """Requests that hold pages, in order of admission."""
         self.prefilling: deque[Held] = deque()
+        self.incoming: dict[int, Held] = {}
+        """Requests that hold pages for KV that another replica sends."""
+        self.parked: dict[int, Held] = {}
+        """Finished requests whose KV is still to be fetched."""
         self.arrived = self.finished = 0
         self.decodes = 0
         self.kv_tokens = 0
@@ -91,20 +45,25 @@ class Batcher:
         """_due[i]: decodes that need a new page before step s where s = i modulo block_tokens."""
         self._finish: list[tuple[int, int, Held]] = []
         self._chunks: list[tuple[Held, int]] = []
-        self._planned_decodes = 0
+        self._planned_decodes = self._planned_leap = 0
         self._orders = 0
         self._looked = 0
         """Decode steps done at some look; the others are poll_steps apart."""
 
     @property
     def in_flight(self) -> int:
-        """Requests that are waiting or running."""
-        return len(self.unseen) + len(self.waiting) + len(self.running)
+        """Requests that are waiting, running or on their way here."""
+        return len(self.unseen) + len(self.waiting) + len(self.running) + len(self.incoming)
 
     # ---- events -----------------------------------------------------------------------------------------------
 
-    def arrive(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...] = ()) -> None:
-        """A request comes. Raises WorkloadError for one that this machine could never answer."""
+    def arrive(
+        self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...] = (), *, park: bool = False
+    ) -> None:
+        """A request comes. `park`: its pages stay after its last token, until `let_go`.
+
+        Raises WorkloadError for one that this machine could never answer.
+        """
         need = self.blocks.pages(input_tokens + output_tokens - 1)
         if need > self.blocks.capacity:
             raise WorkloadError(
@@ -119,9 +78,9 @@ class Batcher:
                 way_out="raise max_batched_tokens, or set chunked: true",
             )  # fmt: skip
         self.arrived += 1
-        (self.waiting if self.policy.poll_steps == 1 else self.unseen).append(
-            Held(number, input_tokens, output_tokens, hashes)
-        )
+        held = Held(number, input_tokens, output_tokens, hashes)
+        held.park = park
+        (self.waiting if self.policy.poll_steps == 1 else self.unseen).append(held)
 
     def plan(self) -> Step:
         """Decide the next step. Pages are taken for the prompts it admits, and freed by whom it preempts."""
@@ -143,6 +102,7 @@ class Batcher:
         self._planned_decodes = decodes
         chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
         leap = 1 if chunks or preempted or not decodes else self._leap()
+        self._planned_leap = leap
         return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
 
     def complete(self, steps: int = 1) -> Outcome:
@@ -165,6 +125,55 @@ class Batcher:
                 self._prefilled(held, finished)
         self._chunks, self._planned_decodes = [], 0
         return Outcome(tuple(emitted), tuple(finished))
+
+    # ---- KV from and to other replicas ------------------------------------------------------------------------
+
+    def reserve(self, number: int, input_tokens: int, output_tokens: int, *, emitted: int = 1) -> bool:
+        """Take pages for a request whose prompt is computed elsewhere; False: there is no room now. Called after
+        `plan`, whose step keeps its pages.
+
+        `emitted`: tokens answered when it will `join`: 1, or 0 where the last prompt token is computed here again.
+        """
+        policy, blocks = self.policy, self.blocks
+        kept = input_tokens if emitted else max(1, input_tokens - 1)
+        left = output_tokens - emitted
+        if self.waiting or len(self.running) + len(self.incoming) >= policy.max_sequences:
+            return False
+        room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
+        busy = self.running or self.incoming
+        if policy.headroom and busy and kept + policy.headroom * (left + self.outstanding) > room:
+            return False
+        need = blocks.pages(input_tokens + output_tokens - 1 if policy.reserve == "whole" else kept)
+        if need + (self._growth(self._planned_leap) if self._planned_decodes else 0) > blocks.available:
+            return False
+        blocks.take(need)
+        held = Held(number, input_tokens, output_tokens, ())
+        held.emitted, held.target, held.pages = emitted, kept, need
+        self.incoming[number] = held
+        self.arrived += 1
+        self.reserved_tokens += kept
+        return True
+
+    def join(self, number: int) -> None:
+        """A reserved request's KV is here: it decodes from the next step on. Called before `plan`."""
+        held = self.incoming.pop(number)
+        self.reserved_tokens -= held.target
+        self.running[number] = held
+        self._orders += 1
+        held.order = self._orders
+        self.outstanding += held.output_tokens - held.emitted
+        self._join(held)
+
+    def forget(self, number: int) -> None:
+        """A reserved request's KV will not come."""
+        held = self.incoming.pop(number)
+        self.reserved_tokens -= held.target
+        self._free(held)
+        self.arrived -= 1
+
+    def let_go(self, number: int) -> None:
+        """A parked request's KV has been fetched."""
+        self._free(self.parked.pop(number))
 
     def _until_look(self) -> int:
         """Decode steps until the machine looks for new requests; 0: now."""
@@ -231,11 +240,14 @@ class Batcher:
         held.joined = held.finish = -1
 
     def _release(self, held: Held) -> None:
+        self._free(held)
+        del self.running[held.id]
+
+    def _free(self, held: Held) -> None:
         self.blocks.give(held.pages)
         if held.held and self.blocks.prefix is not None:
             self.blocks.prefix.release(held.hashes[: held.held])
         held.pages = held.held = 0
-        del self.running[held.id]
 
     # ---- preemption -------------------------------------------------------------------------------------------
 
@@ -324,10 +336,16 @@ class Batcher:
             held.held += entered
             held.pages -= entered * self.blocks.prefix_pages
         if held.emitted == held.output_tokens:
-            self._release(held)
+            if held.park:
+                self.parked[held.id] = self.running.pop(held.id)
+            else:
+                self._release(held)
             finished.append(held.id)
             self.finished += 1
             return
+        self._join(held)
+
+    def _join(self, held: Held) -> None:
         held.joined = self.steps_done
         held.finish = self.steps_done + held.output_tokens - held.emitted
         heappush(self._finish, (held.finish, held.order, held))

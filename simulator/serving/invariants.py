@@ -22,7 +22,7 @@ def _private_pages(batcher: Batcher) -> int:
         if held.joined >= 0 and batcher.policy.reserve == "prompt":
             grown = batcher.blocks.pages(_tokens_now(batcher, held)) - batcher.blocks.pages(held.target)
         total += held.pages + grown
-    return total
+    return total + sum(held.pages for held in (*batcher.incoming.values(), *batcher.parked.values()))
 
 
 def _decoding(batcher: Batcher) -> list[Held]:
@@ -31,7 +31,7 @@ def _decoding(batcher: Batcher) -> list[Held]:
 
 def _held_hashes(batcher: Batcher) -> dict[int, int]:
     counts: dict[int, int] = {}
-    for held in batcher.running.values():
+    for held in (*batcher.running.values(), *batcher.parked.values()):
         for block in held.hashes[: held.held]:
             counts[block] = counts.get(block, 0) + 1
     return counts
@@ -46,9 +46,15 @@ def _prefix_holders(batcher: Batcher) -> bool:
 
 
 INVARIANTS: dict[str, tuple[str, Callable[[Batcher], bool]]] = {
-    "S1": ("requests in = finished + running + waiting", lambda b: b.arrived == b.finished + b.in_flight),
+    "S1": (
+        "requests in = finished + running + waiting + on their way",
+        lambda b: b.arrived == b.finished + b.in_flight,
+    ),
     "S2": ("KV pages in use never exceed the capacity", lambda b: 0 <= b.blocks.used <= b.blocks.capacity),
-    "S3": ("every private page belongs to a running request", lambda b: b.blocks.private == _private_pages(b)),
+    "S3": (
+        "every private page belongs to a request that runs, comes or waits to be fetched",
+        lambda b: b.blocks.private == _private_pages(b),
+    ),
     "S4": (
         "the decodes' KV tokens are those of the decoding requests",
         lambda b: b.kv_tokens == sum(_tokens_now(b, held) for held in _decoding(b)),
@@ -57,7 +63,10 @@ INVARIANTS: dict[str, tuple[str, Callable[[Batcher], bool]]] = {
         "a running request is either prefilling or decoding",
         lambda b: len(b.running) == b.decodes + len(b.prefilling),
     ),
-    "S6": ("no more sequences run than the policy allows", lambda b: len(b.running) <= b.policy.max_sequences),
+    "S6": (
+        "no more sequences run than the policy allows",
+        lambda b: len(b.running) + len(b.incoming) <= b.policy.max_sequences,
+    ),
     "S7": ("a cached prefix block is idle if and only if nobody holds it", _prefix_holders),
     "S8": (
         "tokens owed are those that the running requests have not emitted",
