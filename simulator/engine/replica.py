@@ -12,6 +12,7 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.engine.gaps import Gaps, expand
 from simulator.engine.step_time import Clock, StepTime
 from simulator.errors import StalledError
 from simulator.serving.batcher import Batcher, Outcome, Step
@@ -57,48 +58,6 @@ def serve(
     return _Run(workload, tuple(batchers), Clock(step_time), check).run()
 
 
-class _Gaps:
-    """Times between tokens on one rank, waiting included."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, int, float, float]] = []
-        """(sequences, steps, seconds of the first, seconds of the last)."""
-        self.waits: list[list[float]] = []
-        """[sequences, seconds since their last token] of decodes that wait for prompts to pass."""
-
-    def wait(self, decodes: int, seconds: float) -> None:
-        """Prompts ran alone while `decodes` sequences waited."""
-        known = sum(int(group[0]) for group in self.waits)
-        if decodes > known:
-            self.waits.append([decodes - known, 0.0])
-        for group in self.waits:
-            group[1] += seconds
-
-    def ran(self, decodes: int, steps: int, first_s: float, last_s: float) -> None:
-        """Decode steps ran; whoever waited adds that to the first."""
-        if self.waits:
-            for count, seconds in self.waits:
-                if count:
-                    self.rows.append((int(count), 1, first_s + seconds, 0.0))
-            fresh = decodes - sum(int(group[0]) for group in self.waits)
-            if fresh:
-                self.rows.append((fresh, 1, first_s, 0.0))
-            self.waits = []
-            if steps == 1:
-                return
-            first_s += (last_s - first_s) / (steps - 1)
-            steps -= 1
-        self.rows.append((decodes, steps, first_s, last_s))
-
-    def drop(self) -> float:
-        """The youngest decode leaves; how long ago its last token came."""
-        for group in reversed(self.waits):
-            if group[0]:
-                group[0] -= 1
-                return group[1]
-        return 0.0
-
-
 class _Run:
     def __init__(
         self, workload: Requests | ClosedLoop, batchers: tuple[Batcher, ...], clock: Clock, check: bool
@@ -115,7 +74,7 @@ class _Run:
         self.preempted: dict[int, int] = {}
         self.silent_since: dict[int, float] = {}
         """Preempted requests that have emitted: time of their last token."""
-        self.gaps = [_Gaps() for _ in batchers]
+        self.gaps = [Gaps() for _ in batchers]
         self.log: list[StepRecord] = []
         self.next = 0
         self.now = 0.0
@@ -213,7 +172,7 @@ class _Run:
             self.silent_since[number] = self.now - self.gaps[rank].drop()
 
     def _served(self) -> Served:
-        values, counts = _expand([row for gaps in self.gaps for row in gaps.rows])
+        values, counts = expand([row for gaps in self.gaps for row in gaps.rows])
         preempted = np.zeros(len(self.given), dtype=np.int64)
         for number, times in self.preempted.items():
             preempted[number] = times
@@ -229,16 +188,3 @@ def _busiest(steps: list[Step]) -> Step:
     decodes = max(step.decodes for step in steps)
     reads = max(step.decode_kv_tokens for step in steps if not step.idle)
     return Step(chunks, decodes, reads, min(step.leap for step in steps if not step.idle), ())
-
-
-def _expand(rows: list[tuple[int, int, float, float]]) -> tuple[Floats, Ints]:
-    """One entry a step, evenly spaced between the first's seconds and the last's."""
-    if not rows:
-        return np.zeros(0), np.zeros(0, dtype=np.int64)
-    table = np.array(rows)
-    times = table[:, 1].astype(np.int64)
-    index = np.repeat(np.arange(len(rows)), times)
-    place = np.arange(len(index)) - np.repeat(np.cumsum(times) - times, times)
-    first, last = table[index, 2], table[index, 3]
-    span = np.maximum(times[index] - 1, 1)
-    return first + np.where(times[index] > 1, (last - first) * place / span, 0.0), table[index, 0].astype(np.int64)
