@@ -1,65 +1,73 @@
-"""Recorded traffic. Every error names the file and the line."""
+"""Recorded traffic: Azure, Mooncake and BurstGPT. Every error names the file and the line.
 
-import csv
+`longest`: tokens of prompt and answer that the model can hold (0: any); a request beyond is an error, or left out
+(`drop`).
+"""
+
 import json
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from simulator.errors import WorkloadError
+from simulator.workload.reading import Rows, csv_rows, opened, seconds, whole_number
 from simulator.workload.requests import Requests
 
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+BURST_COLUMNS = ("Timestamp", "Model", "Request tokens", "Response tokens", "Total tokens")
 MOONCAKE_BLOCK_TOKENS = 512
 """Tokens of one hashed block (Mooncake, FAST'25, open-sourced traces, 2025-02)."""
 Row = tuple[float, int, int, tuple[int, ...]]
 
 
-def read_azure_csv(path: Path) -> Requests:
+def read_azure_csv(path: Path, *, longest: int = 0, drop: bool = False) -> Requests:
     """An Azure LLM inference trace: TIMESTAMP, ContextTokens, GeneratedTokens; time counts from the first row.
 
     Source of the format: github.com/Azure/AzurePublicDataset, AzureLLMInferenceDataset2023.md. Raises WorkloadError.
     """
-    rows: list[Row] = []
-    start: datetime | None = None
-    with _open(path) as handle:
-        reader = csv.reader(handle)
-        header = next(reader, [])
-        missing = [name for name in AZURE_COLUMNS if name not in header]
-        if missing:
-            raise WorkloadError(
-                where=f"{path}: line 1", given=",".join(header), rule=f"needs the columns {', '.join(missing)}"
-            )
-        at, given, asked = (header.index(name) for name in AZURE_COLUMNS)
-        for cells in reader:
-            where = f"{path}: line {reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise WorkloadError(where=where, given=f"{len(cells)} cells", rule=f"the header has {len(header)}")
-            time = _timestamp(where, cells[at])
-            start = start or time
-            prompt = _tokens(f"{where}: {AZURE_COLUMNS[1]}", cells[given])
-            answer = _tokens(f"{where}: {AZURE_COLUMNS[2]}", cells[asked])
-            _append(rows, where, (time - start).total_seconds(), prompt, answer, ())
-    return _requests(path, rows)
+    rows, start = Rows(path, longest, drop), None
+    for where, (at, given, asked) in csv_rows(path, AZURE_COLUMNS):
+        time = _timestamp(where, at)
+        start = start or time
+        prompt = whole_number(f"{where}: {AZURE_COLUMNS[1]}", given)
+        rows.add(
+            where, (time - start).total_seconds(), prompt, whole_number(f"{where}: {AZURE_COLUMNS[2]}", asked)
+        )  # fmt: skip
+    return rows.requests()
 
 
-def read_mooncake_jsonl(path: Path) -> Requests:
+def read_burstgpt_csv(path: Path, *, model: str = "", longest: int = 0, drop: bool = False) -> Requests:
+    """A BurstGPT trace, of one `model` ("ChatGPT", "GPT-4") or of all; time counts from the first row that is kept.
+
+    Timestamps are seconds. Rows without request or response tokens are failures of the service and left out, as the
+    authors' own copy without failures does (github.com/HPMLL/BurstGPT, README, 2024-06; arXiv:2401.17644).
+    Raises WorkloadError, also where Total tokens is not the sum of the two.
+    """
+    rows, start = Rows(path, longest, drop), None
+    for where, (at, name, given, asked, total) in csv_rows(path, BURST_COLUMNS):
+        time_s = seconds(f"{where}: Timestamp", at)
+        prompt = whole_number(f"{where}: Request tokens", given, 0)
+        answer = whole_number(f"{where}: Response tokens", asked, 0)
+        if prompt + answer != whole_number(f"{where}: Total tokens", total, 0):
+            raise WorkloadError(where=where, given=f"{prompt} + {answer}", rule=f"Total tokens is {total}")
+        if prompt and answer and model in ("", name):
+            start = time_s if start is None else start
+            rows.add(where, time_s - start, prompt, answer)
+    return rows.requests()
+
+
+def read_mooncake_jsonl(path: Path, *, longest: int = 0, drop: bool = False) -> Requests:
     """A Mooncake trace: one object a line with timestamp (ms), input_length, output_length and hash_ids.
 
     hash_ids name blocks of 512 tokens of the prompt, the last one partly filled; they become `prefixes`.
     Raises WorkloadError.
     """
-    rows: list[Row] = []
-    with _open(path) as handle:
+    rows = Rows(path, longest, drop)
+    with opened(path) as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():
-                _append(rows, f"{path}: line {number}", *_mooncake_row(f"{path}: line {number}", line))
-    return _requests(path, rows, MOONCAKE_BLOCK_TOKENS)
+                rows.add(f"{path}: line {number}", *_mooncake_row(f"{path}: line {number}", line))
+    return rows.requests(MOONCAKE_BLOCK_TOKENS)
 
 
 def _mooncake_row(where: str, line: str) -> Row:
@@ -75,8 +83,8 @@ def _mooncake_row(where: str, line: str) -> Row:
     time = entry["timestamp"]
     if isinstance(time, bool) or not isinstance(time, int | float) or not isfinite(time):
         raise WorkloadError(where=f"{where}: timestamp", given=repr(time), rule="must be a number of milliseconds")
-    given = _tokens(f"{where}: input_length", entry["input_length"])
-    asked = _tokens(f"{where}: output_length", entry["output_length"])
+    given = whole_number(f"{where}: input_length", entry["input_length"])
+    asked = whole_number(f"{where}: output_length", entry["output_length"])
     hashes = entry.get("hash_ids", [])
     if not isinstance(hashes, list) or not all(isinstance(h, int) for h in hashes):
         raise WorkloadError(where=f"{where}: hash_ids", given=str(hashes)[:60], rule="must be a list of whole numbers")
@@ -88,13 +96,6 @@ def _mooncake_row(where: str, line: str) -> Row:
     return time / 1000.0, given, asked, tuple(hashes)
 
 
-def _open(path: Path) -> Any:
-    try:
-        return path.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise WorkloadError(where=str(path), given=str(error.strerror), rule="cannot be read") from error
-
-
 def _timestamp(where: str, text: str) -> datetime:
     # Seven decimals of a second are written; Python reads six.
     whole, _, part = text.strip().partition(".")
@@ -102,31 +103,3 @@ def _timestamp(where: str, text: str) -> datetime:
         return datetime.fromisoformat(f"{whole}.{part[:6]:0<6}" if part else whole)
     except ValueError as error:
         raise WorkloadError(where=where, given=repr(text), rule="is no time YYYY-MM-DD HH:MM:SS.fffffff") from error
-
-
-def _tokens(where: str, value: Any) -> int:
-    try:
-        tokens = int(value)
-    except (TypeError, ValueError):
-        tokens = -1
-    if isinstance(value, bool | float) or tokens < 1:
-        raise WorkloadError(where=where, given=repr(value), rule="must be a whole number of at least 1")
-    return tokens
-
-
-def _append(rows: list[Row], where: str, time_s: float, given: int, asked: int, hashes: tuple[int, ...]) -> None:
-    earliest = rows[-1][0] if rows else 0.0
-    if time_s < earliest:
-        raise WorkloadError(
-            where=where, given=f"{time_s:g} s after {earliest:g} s", rule="times must not go back",
-            way_out="sort the trace by time",
-        )  # fmt: skip
-    rows.append((time_s, given, asked, hashes))
-
-
-def _requests(path: Path, rows: list[Row], block: int = MOONCAKE_BLOCK_TOKENS) -> Requests:
-    if not rows:
-        raise WorkloadError(where=str(path), given="", rule="holds no request")
-    times, given, asked, hashes = zip(*rows, strict=True)
-    shared = tuple(hashes) if any(hashes) else ()
-    return Requests(np.array(times), np.array(given, dtype=np.int64), np.array(asked, dtype=np.int64), shared, block)
