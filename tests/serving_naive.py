@@ -23,21 +23,27 @@ class NaiveBatcher:
         self.running: list[Slow] = []
         self.unseen: list[Slow] = []
         self.since_look = 0
+        self.steps = 0
 
     def pages(self, tokens: int) -> int:
         return (tokens + self.p.block_tokens - 1) // self.p.block_tokens
 
     def used(self, extra: int = 0) -> int:
         """Pages held, with `extra` more tokens on each decode."""
+        drafts = -(-self.p.tokens_per_step // 1) - 1
         total = 0
         for r in self.running:
             if self.p.reserve == "whole":
-                total += self.pages(r.input + r.output - 1)
+                total += self.pages(r.input + r.output - 1 + (int(drafts) if r.output > 1 else 0))
             elif r.state == "decoding":
                 total += self.pages(r.kv + extra)
             else:
                 total += self.pages(r.target)
         return total
+
+    def gain(self) -> int:
+        """Tokens that the next decode step brings each sequence."""
+        return int((self.steps + 1) * self.p.tokens_per_step) - int(self.steps * self.p.tokens_per_step)
 
     def arrive(self, number: int, given: int, asked: int) -> None:
         self.unseen.append(Slow(number, given, asked, target=given))
@@ -47,7 +53,7 @@ class NaiveBatcher:
 
     def make_room(self) -> list[int]:
         out = []
-        while self.used(extra=1) > self.capacity:
+        while self.used(self.gain()) > self.capacity:
             r = self.running.pop()
             r.state, r.target, r.kv = "waiting", r.input + r.emitted, 0
             self.waiting.insert(0, r)
@@ -61,7 +67,8 @@ class NaiveBatcher:
             room = self.capacity * self.p.block_tokens - tokens
             if r.target + self.p.headroom * owed > room:
                 return False
-        need = self.pages(r.input + r.output - 1 if self.p.reserve == "whole" else r.target)
+        spare = -(-self.p.tokens_per_step // 1) - 1 if r.output > 1 else 0
+        need = self.pages(r.input + r.output - 1 + int(spare) if self.p.reserve == "whole" else r.target)
         return need + self.used(extra) <= self.capacity
 
     def choose(self, budget: int, extra: int, admit: bool) -> list[tuple[Slow, int, int]]:
@@ -80,7 +87,7 @@ class NaiveBatcher:
             budget -= chunks[-1][1]
         return chunks
 
-    def step(self) -> tuple[list[tuple[int, int, int]], int, int, list[int], set[int], set[int]]:
+    def step(self) -> tuple[list[tuple[int, int, int]], int, float, list[int], set[int], set[int]]:
         """(chunks, decodes, KV tokens they read, preempted, emitted by chunks, finished)."""
         if self.since_look == 0 or not (self.running or self.waiting):
             self.waiting += self.unseen
@@ -89,7 +96,8 @@ class NaiveBatcher:
         if self.p.mixed:
             preempted = self.make_room()
             decoding = self.decoding()
-            chunks = self.choose(self.p.max_batched_tokens - len(decoding), 1, not preempted)
+            spent = len(decoding) * (1 + self.p.draft_tokens)
+            chunks = self.choose(self.p.max_batched_tokens - spent, self.gain(), not preempted)
         else:
             chunks = self.choose(self.p.max_batched_tokens, 0, True)
             decoding = []
@@ -97,10 +105,13 @@ class NaiveBatcher:
                 preempted = self.make_room()
                 decoding = self.decoding()
         self.since_look = 0 if chunks else (self.since_look + bool(decoding)) % self.p.poll_steps
+        part = self.steps * self.p.tokens_per_step % 1.0
+        reads = sum(r.kv + 1 + part for r in decoding)
+        gain = self.gain()
         for r in decoding:
-            r.kv += 1
-            r.emitted += 1
-        reads = sum(r.kv for r in decoding)
+            r.kv += gain
+            r.emitted = min(r.output, r.emitted + gain)
+        self.steps += bool(decoding)
         emitted = set()
         for r, new, _ in chunks:
             r.kv += new

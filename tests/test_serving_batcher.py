@@ -19,13 +19,20 @@ SMALL = [
     Policy("seldom mixed", 9, 5, 2, mixed=True, chunked=True, reserve="prompt", headroom=0.0, poll_steps=3),
     Policy("many", 30, 9, 3, mixed=True, chunked=True, reserve="prompt", headroom=0.0),
 ]
+DRAFTING = [
+    replace(SMALL[0], max_batched_tokens=13, draft_tokens=2, tokens_per_step=2.3125),
+    replace(SMALL[1], draft_tokens=1, tokens_per_step=1.85),
+    replace(SMALL[2], max_batched_tokens=33, draft_tokens=3, tokens_per_step=2.75),
+    replace(SMALL[3], draft_tokens=3, tokens_per_step=4.0),
+    replace(SMALL[5], draft_tokens=3, tokens_per_step=3.3),
+]
 CAPACITY_TOKENS = 48
 
 
 class AgainstNaive(RuleBasedStateMachine):
     faulty = False
 
-    @initialize(policy=st.sampled_from(SMALL))
+    @initialize(policy=st.sampled_from(SMALL + DRAFTING))
     def begin(self, policy: Policy) -> None:
         pages = CAPACITY_TOKENS // policy.block_tokens
         self.real = Batcher(policy, KvBlocks(pages, policy.block_tokens))
@@ -52,7 +59,8 @@ class AgainstNaive(RuleBasedStateMachine):
             chunks, decodes, reads, preempted, emitted, done = self.naive.step()
             assert chunks == list(step.chunks)
             assert decodes == step.decodes
-            assert reads == step.decode_kv_tokens + k * decodes or not decodes
+            gained = k * decodes * step.tokens_per_step
+            assert reads == pytest.approx(step.decode_kv_tokens + gained) or not decodes
             assert preempted == (list(step.preempted) if k == 0 else [])
             assert emitted == set(outcome.emitted)
             assert done == (set(outcome.finished) if k == times - 1 else set())

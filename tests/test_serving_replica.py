@@ -216,3 +216,23 @@ def test_a_leap_stops_with_the_first_step_that_reaches_the_time(
     ran, seconds, first, last = clock.leap(decodes, reads, steps, until)
     assert (ran, seconds) == (count, pytest.approx(total, rel=1e-9)) or abs(total - until) < 1e-9
     assert 0 < first <= last * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("memory", [2_000, 400_000])
+def test_drafts_leap_as_they_step_and_save_steps(engine: str, memory: int) -> None:
+    load = poisson(3.0, 60, 900, 200)
+    served = []
+    for kind in (Batcher, OneStep):
+        plain = batcher(engine, memory, kind)
+        plain.policy = replace(plain.policy, draft_tokens=3, tokens_per_step=2.75)
+        drafting = kind(plain.policy, plain.blocks)
+        served.append(serve(load, [drafting], Simple(), check=True))
+        assert drafting.blocks.private == 0 == drafting.outstanding
+    leaping, stepping = served
+    assert np.allclose(leaping.finish_s, stepping.finish_s, rtol=1e-9)
+    assert (leaping.preemptions == stepping.preemptions).all()
+    if memory > 100_000:
+        one_by_one = serve(load, [batcher(engine, memory)], Simple())
+        steps = [int(step_frame(run).query("decodes > 0").steps.sum()) for run in (leaping, one_by_one)]
+        assert steps[0] < 0.6 * steps[1]

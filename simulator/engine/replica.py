@@ -128,7 +128,7 @@ class _Run:
             count = 1
         else:
             count, seconds, first, last = self.clock.leap(
-                busiest.decodes, busiest.decode_kv_tokens, busiest.leap, self._until_s()
+                busiest.decodes, busiest.decode_kv_tokens, busiest.leap, self._until_s(), busiest.tokens_per_step
             )
         start, self.now = self.now, self.now + seconds
         for rank, (batcher, step) in enumerate(zip(self.batchers, steps, strict=True)):
@@ -187,4 +187,5 @@ def _busiest(steps: list[Step]) -> Step:
     chunks = max((step.chunks for step in steps), key=lambda chunks: sum(chunk[1] for chunk in chunks))
     decodes = max(step.decodes for step in steps)
     reads = max(step.decode_kv_tokens for step in steps if not step.idle)
-    return Step(chunks, decodes, reads, min(step.leap for step in steps if not step.idle), ())
+    leap = min(step.leap for step in steps if not step.idle)
+    return Step(chunks, decodes, reads, leap, (), steps[0].tokens_per_step)

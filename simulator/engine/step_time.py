@@ -60,21 +60,24 @@ class Clock:
             # Chunks after unlike pasts cost about what as many alike do, after their token-weighted mean past.
             new = sum(chunk[1] for chunk in chunks)
             cached = round(sum(chunk[1] * chunk[2] for chunk in chunks) * len(chunks) / new)
-        reads = step.decode_kv_tokens if step.decodes else 0
+        reads = round(step.decode_kv_tokens) if step.decodes else 0
         return self._step_time.step_time_s(new, cached, step.decodes, reads, prefill_sequences=len(chunks))
 
-    def leap(self, decodes: int, kv_tokens: int, steps: int, until_s: float) -> tuple[int, float, float, float]:
-        """Run up to `steps` decode steps, `kv_tokens` read by the first, each reading `decodes` more; stop with the
-        first that ends at `until_s` or later, counted from the leap's start.
+    def leap(
+        self, decodes: int, kv_tokens: float, steps: int, until_s: float, tokens_per_step: float = 1.0
+    ) -> tuple[int, float, float, float]:
+        """Run up to `steps` decode steps, `kv_tokens` read by the first, each reading `decodes * tokens_per_step` more;
+        stop with the first that ends at `until_s` or later, counted from the leap's start.
 
         Returns (steps run, seconds, seconds of the first, seconds of the last).
         """
         done, total, first, last = 0, 0.0, 0.0, 0.0
+        gain = decodes * tokens_per_step
         while done < steps and total < until_s:
-            at_s, slope, limit = self.line(decodes, kv_tokens + done * decodes)
+            at_s, slope, limit = self.line(decodes, kv_tokens + done * gain)
             # Steps whose KV tokens lie on this line; one that starts below the knot belongs to it.
-            count = min(steps - done, max(1, ceil((limit - kv_tokens) / decodes - done)))
-            rise = slope * decodes
+            count = min(steps - done, max(1, ceil((limit - kv_tokens) / gain - done)))
+            rise = slope * gain
             if until_s < inf:
                 count = min(count, _steps_within(at_s, rise, until_s - total))
             first = first if done else at_s

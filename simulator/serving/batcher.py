@@ -3,10 +3,15 @@
 `arrive` puts a request in the queue, `plan` decides the next step, `complete` says that it ran. Between `plan` and
 `complete` only `arrive` may be called. Decoding sequences are not touched step by step: a sequence remembers when
 it joined, and `complete(steps=k)` moves all of them at once, in time that does not grow with k.
+
+The clock of the decodes counts *ticks*, tokens that each of them has emitted: one a step, or several where drafted
+tokens are verified with the next one. A sequence that is done within a step leaves with it; what the step brought
+beyond its answer is dropped, as engines do.
 """
 
 from collections import deque
 from heapq import heappop, heappush
+from math import ceil
 
 from simulator.errors import WorkloadError
 from simulator.serving.blocks import KvBlocks
@@ -41,8 +46,11 @@ class Batcher:
         """Tokens that running requests have yet to emit."""
         self.steps_done = 0
         """Steps with decodes so far."""
+        self.ticks = 0
+        """Tokens that a sequence would have emitted that decoded in all of them."""
+        self._most = ceil(policy.tokens_per_step)
         self._due = [0] * policy.block_tokens
-        """_due[i]: decodes that need a new page before step s where s = i modulo block_tokens."""
+        """_due[i]: decodes that need a new page before tick t where t = i modulo block_tokens."""
         self._finish: list[tuple[int, int, Held]] = []
         self._chunks: list[tuple[Held, int]] = []
         self._planned_decodes = self._planned_leap = 0
@@ -64,7 +72,7 @@ class Batcher:
 
         Raises WorkloadError for one that this machine could never answer.
         """
-        need = self.blocks.pages(input_tokens + output_tokens - 1)
+        need = self.blocks.pages(self._last(input_tokens, output_tokens))
         if need > self.blocks.capacity:
             raise WorkloadError(
                 where=f"request {number}", given=f"{input_tokens} + {output_tokens} tokens",
@@ -93,7 +101,8 @@ class Batcher:
         if policy.mixed:
             preempted = self._make_room()
             decodes = self.decodes
-            self._choose(policy.max_batched_tokens - decodes, self._growth(), admit=not preempted)
+            budget = policy.max_batched_tokens - decodes * (1 + policy.draft_tokens)
+            self._choose(budget, self._growth(), admit=not preempted)
         else:
             self._choose(policy.max_batched_tokens, 0, admit=True)
             if not self._chunks:
@@ -103,7 +112,12 @@ class Batcher:
         chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
         leap = 1 if chunks or preempted or not decodes else self._leap()
         self._planned_leap = leap
-        return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
+        if policy.tokens_per_step == 1.0:
+            return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
+        part = self.steps_done * policy.tokens_per_step - self.ticks
+        return Step(
+            chunks, decodes, self.kv_tokens + decodes * (1.0 + part), leap, tuple(preempted), policy.tokens_per_step
+        )  # fmt: skip
 
     def complete(self, steps: int = 1) -> Outcome:
         """The planned step ran, `steps` times (at most its leap)."""
@@ -112,8 +126,10 @@ class Batcher:
         if decodes:
             self.blocks.take(self._growth(steps))
             self.steps_done += steps
-            self.kv_tokens += decodes * steps
-            self.outstanding -= decodes * steps
+            ticks = self.policy.ticks(self.steps_done)
+            self.kv_tokens += decodes * (ticks - self.ticks)
+            self.outstanding -= decodes * (ticks - self.ticks)
+            self.ticks = ticks
             self._collect(finished)
         emitted: list[int] = []
         if self._chunks:
@@ -143,7 +159,7 @@ class Batcher:
         busy = self.running or self.incoming
         if policy.headroom and busy and kept + policy.headroom * (left + self.outstanding) > room:
             return False
-        need = blocks.pages(input_tokens + output_tokens - 1 if policy.reserve == "whole" else kept)
+        need = blocks.pages(self._last(input_tokens, output_tokens) if policy.reserve == "whole" else kept)
         if need + (self._growth(self._planned_leap) if self._planned_decodes else 0) > blocks.available:
             return False
         blocks.take(need)
@@ -184,33 +200,36 @@ class Batcher:
     # ---- decodes ----------------------------------------------------------------------------------------------
 
     def _growth(self, steps: int = 1) -> int:
-        """Pages that the decodes need for their next `steps` tokens."""
+        """Pages that the decodes need for the tokens of their next `steps` steps."""
         if self.policy.reserve == "whole" or not self.decodes:
             return 0
         due, size = self._due, self.policy.block_tokens
-        if steps == 1:
-            return due[self.steps_done % size]
-        rounds, rest = divmod(steps, size)
-        return rounds * self.decodes + sum(due[(self.steps_done + i) % size] for i in range(rest))
+        ticks = self.policy.ticks(self.steps_done + steps) - self.ticks
+        if ticks == 1:
+            return due[self.ticks % size]
+        rounds, rest = divmod(ticks, size)
+        return rounds * self.decodes + sum(due[(self.ticks + i) % size] for i in range(rest))
 
     def _leap(self) -> int:
         """Steps until the first decode is done, or until pages run out."""
-        steps = self._first_finish() - self.steps_done
+        policy = self.policy
+        steps = policy.steps_to(self._first_finish()) - self.steps_done
         if self.unseen:
             steps = min(steps, self._until_look())
-        if self.policy.reserve == "whole":
+        if policy.reserve == "whole":
             return steps
-        available, size = self.blocks.available, self.policy.block_tokens
-        if self.decodes * (steps // size + 1) <= available:
+        available, size = self.blocks.available, policy.block_tokens
+        ticks = policy.ticks(self.steps_done + steps) - self.ticks
+        if self.decodes * (ticks // size + 1) <= available:
             return steps
-        rounds = available // self.decodes  # every `size` steps, each decode takes exactly one page
+        rounds = available // self.decodes  # every `size` ticks, each decode takes exactly one page
         grown, done = rounds * self.decodes, rounds * size
-        while done < steps:
-            grown += self._due[(self.steps_done + done) % size]
+        while done < ticks:
+            grown += self._due[(self.ticks + done) % size]
             if grown > available:
-                break
+                return policy.steps_to(self.ticks + done + 1) - 1 - self.steps_done
             done += 1
-        return min(steps, done)
+        return steps
 
     def _first_finish(self) -> int:
         heap = self._finish
@@ -219,7 +238,7 @@ class Batcher:
         return heap[0][0]
 
     def _collect(self, finished: list[int]) -> None:
-        heap, now = self._finish, self.steps_done
+        heap, now = self._finish, self.ticks
         while heap and heap[0][0] <= now:
             finish, _, held = heappop(heap)
             if held.finish == finish:
@@ -230,11 +249,13 @@ class Batcher:
 
     def _leave(self, held: Held) -> None:
         """A sequence stops decoding, done or preempted; its pages stay."""
-        done = self.steps_done - held.joined
+        done = self.ticks - held.joined
         self._due[(held.joined - held.target) % self.policy.block_tokens] -= 1
         self.decodes -= 1
         self.kv_tokens -= held.target + done
-        held.emitted += done
+        dropped = max(0, held.emitted + done - held.output_tokens)
+        self.outstanding += dropped
+        held.emitted += done - dropped
         if self.policy.reserve == "prompt":
             held.pages += self.blocks.pages(held.target + done) - self.blocks.pages(held.target)
         held.joined = held.finish = -1
@@ -295,7 +316,7 @@ class Batcher:
         room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
         if policy.headroom and self.running and wanted > room:
             return False
-        last = held.input_tokens + held.output_tokens - 1 if policy.reserve == "whole" else held.target
+        last = self._last(held.input_tokens, held.output_tokens) if policy.reserve == "whole" else held.target
         shared = self._cached(held)
         need = blocks.pages(last) - shared * blocks.prefix_pages
         hits = held.hashes[:shared]
@@ -315,6 +336,10 @@ class Batcher:
         self.reserved_tokens += held.target
         self.outstanding += left
         return True
+
+    def _last(self, input_tokens: int, output_tokens: int) -> int:
+        """Tokens of KV that a request may come to hold: its last step may bring more than its answer needs."""
+        return input_tokens + output_tokens - 1 + (self._most - 1 if output_tokens > 1 else 0)
 
     def _cached(self, held: Held) -> int:
         """Leading prefix blocks that need no computing; the last prompt token is always computed."""
@@ -346,8 +371,8 @@ class Batcher:
         self._join(held)
 
     def _join(self, held: Held) -> None:
-        held.joined = self.steps_done
-        held.finish = self.steps_done + held.output_tokens - held.emitted
+        held.joined = self.ticks
+        held.finish = self.ticks + held.output_tokens - held.emitted
         heappush(self._finish, (held.finish, held.order, held))
         self._due[(held.joined - held.target) % self.policy.block_tokens] += 1
         self.decodes += 1

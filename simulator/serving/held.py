@@ -23,7 +23,7 @@ class Held:
         self.held = 0
         """Leading prefix blocks it shares."""
         self.joined = -1
-        """Decode steps done when it joined them; -1: not decoding."""
+        """Ticks done when it joined the decodes; -1: not decoding."""
         self.finish = -1
         self.order = 0
         self.park = False
@@ -36,12 +36,15 @@ class Step(NamedTuple):
     chunks: tuple[tuple[int, int, int], ...]
     """(request, new tokens, tokens before them) of each prompt chunk."""
     decodes: int
-    decode_kv_tokens: int
-    """KV tokens that the decodes read, their own new ones included."""
+    decode_kv_tokens: float
+    """KV tokens that the decodes read, their own new ones included; with drafts, fractions of a token that have not
+    been emitted yet too, so that they rise evenly."""
     leap: int
     """So many times can this step be repeated, its decodes one token longer each time, before a decision is due;
     1 where there are chunks."""
     preempted: tuple[int, ...]
+    tokens_per_step: float = 1.0
+    """Expected tokens that a decode gains a step."""
 
     @property
     def idle(self) -> bool:

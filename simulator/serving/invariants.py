@@ -7,11 +7,11 @@ from simulator.serving.batcher import Batcher, Held
 
 
 def _tokens_now(batcher: Batcher, held: Held) -> int:
-    return held.target + batcher.steps_done - held.joined if held.joined >= 0 else held.target
+    return held.target + batcher.ticks - held.joined if held.joined >= 0 else held.target
 
 
 def _owed(batcher: Batcher, held: Held) -> int:
-    since = batcher.steps_done - held.joined if held.joined >= 0 else 0
+    since = batcher.ticks - held.joined if held.joined >= 0 else 0
     return held.output_tokens - held.emitted - since
 
 

@@ -15,8 +15,8 @@ Reserve = Literal["prompt", "whole"]
 class Policy:
     """How a step is put together. Requests are served in order of arrival, preempted ones first.
 
-    Raises ScenarioError for sizes below 1, a headroom outside [0, 1], and whole prompts without whole reservation
-    (a preempted request's prompt grows, and might then never fit into a step).
+    Raises ScenarioError for sizes below 1, a headroom outside [0, 1], more tokens a step than drafted, and whole
+    prompts without whole reservation (a preempted request's prompt grows, and might then never fit into a step).
     """
 
     name: str
@@ -36,6 +36,11 @@ class Policy:
     """Share of the answers' outstanding tokens that must have room when a prompt is admitted."""
     poll_steps: int = 1
     """Decode steps between two looks at the queue's door; a prompt step, and having nothing to run, looks at once."""
+    draft_tokens: int = 0
+    """Tokens drafted for each decoding sequence and verified with its next one."""
+    tokens_per_step: float = 1.0
+    """Expected tokens that a decode step brings each sequence. Emitted by accumulation: after s steps floor(s x this),
+    the same for all sequences, so that runs are reproducible and leaps stay closed."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -44,12 +49,30 @@ class Policy:
                 raise ScenarioError(where=name, given=str(getattr(self, name)), rule="must be at least 1")
         if not 0.0 <= self.headroom <= 1.0:
             raise ScenarioError(where="headroom", given=f"{self.headroom:g}", rule="must lie in [0, 1]")
+        if self.draft_tokens < 0 or not 1.0 <= self.tokens_per_step <= 1.0 + self.draft_tokens:
+            raise ScenarioError(
+                where="tokens_per_step", given=f"{self.tokens_per_step:g} of {self.draft_tokens} drafted tokens",
+                rule="must lie between 1 and 1 + draft_tokens",
+            )  # fmt: skip
         if self.reserve not in ("prompt", "whole"):
             raise ScenarioError(where="reserve", given=repr(self.reserve), rule="must be prompt or whole")
         if not self.chunked and self.reserve != "whole":
             raise ScenarioError(
                 where="chunked", given="false", rule='needs reserve = "whole"', way_out="set chunked: true"
             )
+
+    def ticks(self, steps: int) -> int:
+        """Tokens that every sequence which decoded in all of `steps` decode steps has emitted in them."""
+        return steps if self.tokens_per_step == 1.0 else int(steps * self.tokens_per_step)
+
+    def steps_to(self, ticks: int) -> int:
+        """The fewest decode steps that bring so many tokens."""
+        if self.tokens_per_step == 1.0:
+            return ticks
+        steps = int(ticks / self.tokens_per_step)
+        while self.ticks(steps) < ticks:
+            steps += 1
+        return steps
 
 
 @lru_cache(maxsize=1)
