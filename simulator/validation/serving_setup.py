@@ -8,7 +8,8 @@ import pandas as pd
 
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, TableOptions, build_table
-from simulator.engine.server import Server, kv_memory_bytes
+from simulator.engine.server import PROMPT_OP_S, Server, kv_memory_bytes
+from simulator.engine.server import ROUTING_SKEW as ROUTING_SKEW
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
 from simulator.hardware.device import Device
@@ -38,13 +39,6 @@ TRT_LEAST_TOKENS = 8_192
 """The same for other models, which get as many as one prompt and the decodes need."""
 PROMPT_SLACK = 128
 """What the scripts add to prompt and decodes before rounding to 64."""
-PROMPT_OP_S = {"vllm": 80e-6, "sglang": 150e-6, "tensorrt-llm": 180e-6}
-"""Host time of each op of a prompt step, which PyTorch engines run eagerly; a listed op is several kernels and their
-Python. Fitted by `fit_serving` on half of the groups (2026-11-23); docs/serving.md has the errors."""
-ROUTING_SKEW = 1.0
-"""Zipf exponent of how busy experts are under real routers. The operator tables that engines are tuned with assume a
-power law of 1.01 or 1.2 (aiconfigurator-core 0.12.0, 2026); chosen on every fifth MoE group of the development half
-(278 rows), where the error of mean TPOT falls from 27 % (even) to 20 %. One number for all models."""
 PROMPTS_TOGETHER = (1, 4, 16, 64)
 """Numbers of prompts in one step that are tabulated."""
 
