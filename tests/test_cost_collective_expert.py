@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.cost.collective import expert_all_to_all_price, transfer_price
-from simulator.cost.collective.expert import KERNELS, busiest, distinct, parameters_of, traffic
+from simulator.cost.collective.expert import KERNELS, Traffic, busiest, distinct, notify_seconds, parameters_of, traffic
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 from tests.collective_groups import group
@@ -101,6 +101,65 @@ def test_few_experts_leave_few_senders() -> None:
         for e in (8.0, 128.0)
     )
     assert few > 3 * many
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("phase", ["dispatch", "combine"])
+def test_normal_kernels_are_bound_by_their_sms_until_a_link_is_full(nodes: int, phase: str) -> None:
+    """4,096 tokens took 2,068 us on 4 SMs and 492 us on 20 (H100, one node)."""
+    links = group("H100", 8 * nodes, 8)
+    few, some, many = (
+        expert_all_to_all_price(
+            links, kernel="deepep_normal", phase=phase, tokens_per_rank=4096.0, sms=sms, **SHAPE  # type: ignore[arg-type]
+        ).time_s
+        for sms in (4.0, 8.0, 1000.0)
+    )  # fmt: skip
+    assert few / some == pytest.approx(2.0, rel=0.1)
+    assert many < few / 4
+    sent = traffic(links, "deepep_normal", phase, tokens=4096.0, dtype="fp8", **SHAPE)
+    assert many > sent.scale_up_bytes / links.scale_up_bytes_per_s
+
+
+def test_balanced_routing_reaches_as_many_ranks_as_it_can() -> None:
+    links = group("GB200", 32, 32)
+    how = {"tokens": 512.0, "dtype": "nvfp4", **SHAPE}
+    even = traffic(links, "trtllm_one_sided", "dispatch", **how)  # type: ignore[arg-type]
+    balanced = traffic(links, "trtllm_one_sided", "dispatch", balanced=True, **how)  # type: ignore[arg-type]
+    assert balanced.copies == 512.0 * 8
+    assert balanced.scale_up_bytes == pytest.approx(512 * 8 * 7168 * 0.5625 * 31 / 32)
+    assert even.copies == pytest.approx(512 * distinct(32, 256, 8))
+
+
+@given(phases, st.floats(1.0, 1e5), st.floats(1.0, 8.0))
+def test_notify_waits_for_stragglers_between_nodes_only(phase: str, tokens: float, factor: float) -> None:
+    def notify(nodes: int, count: float) -> float:
+        links = group("H100", 8 * nodes, 8)
+        fitted, _ = parameters_of("deepep_normal", phase, links)
+        sent = traffic(links, "deepep_normal", phase, tokens=count, dtype="fp8", **SHAPE)
+        price = expert_all_to_all_price(links, kernel="deepep_normal", phase=phase, tokens_per_rank=count, **SHAPE)  # type: ignore[arg-type]
+        return notify_seconds(links, fitted, sent, price.time_s)
+
+    assert notify(1, tokens) == 0.0
+    assert 0.0 < notify(2, tokens) <= notify(2, tokens * factor)
+    assert notify(2, tokens) < notify(8, tokens)
+    links = group("H100", 16, 8)
+    assert (
+        notify_seconds(links, parameters_of("trtllm_one_sided", "dispatch", links)[0], even_traffic(links), 1e-4) == 0.0
+    )
+
+
+def even_traffic(links: GroupLinks) -> Traffic:
+    """What normal kernels send for 100 tokens."""
+    return traffic(links, "deepep_normal", "dispatch", tokens=100.0, dtype="fp8", **SHAPE)
+
+
+def test_every_copy_crosses_pcie_once_where_there_is_no_nvlink() -> None:
+    """53 and 48 GB/s on one and two nodes of H20 (DeepEP's PCIe kernels, 2026-07): one rate of the PCIe port."""
+    for nodes, printed in ((1, 53.0e9), (2, 48.0e9)):
+        links = replace(group("H20", 8 * nodes, 8), scale_up="pcie", scale_up_bytes_per_s=63e9, pair_bytes_per_s=63e9)
+        sent = traffic(links, "deepep_pcie", "dispatch", tokens=4096.0, dtype="fp8", **SHAPE)
+        price = expert_all_to_all_price(links, kernel="deepep_pcie", tokens_per_rank=4096.0, **SHAPE)
+        assert sent.counted_bytes / price.time_s == pytest.approx(printed, rel=0.05)
 
 
 @pytest.mark.parametrize(

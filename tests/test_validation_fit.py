@@ -72,6 +72,7 @@ def test_a_planted_exchange_is_found_again(tmp_path: Path) -> None:
     truth = {
         "base_s": 2.1e-5, "level_s": 6e-6, "token_s": 2e-9, "scale_up_share": 0.45, "network_share": 0.8,
         "congestion": 0.06, "sm_bytes_per_s": 0.0, "sender_token_s": 2e-6, "relay": 2.0, "hidden_s": 1e-10,
+        "rank_level_s": 1e-6, "queue_bytes": 5e7,
     }  # fmt: skip
     asks = list(known["ask"])
     sent = [ask.traffic() for ask in asks]

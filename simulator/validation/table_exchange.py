@@ -6,7 +6,16 @@ from typing import Any, cast
 
 import pandas as pd
 
-from simulator.cost.collective.expert import DEFAULT_SMS, Kernel, Phase, Traffic, expert_all_to_all_price, traffic
+from simulator.cost.collective.expert import (
+    DEFAULT_SMS,
+    Kernel,
+    Phase,
+    Traffic,
+    expert_all_to_all_price,
+    notify_seconds,
+    parameters_of,
+    traffic,
+)
 from simulator.errors import ShardsimError
 from simulator.topology.group import GroupLinks
 from simulator.validation.answer import empty_answer
@@ -35,12 +44,13 @@ class Ask:
     dtype: str
     sms: float
     node_limit: float | None
+    balanced: bool = False
 
     def traffic(self) -> Traffic:
         """Bytes under even routing."""
         return traffic(
             self.links, self.kernel, self.phase, tokens=self.tokens, hidden=self.hidden, topk=self.topk,
-            experts=self.experts, dtype=self.dtype, node_limit=self.node_limit,
+            experts=self.experts, dtype=self.dtype, node_limit=self.node_limit, balanced=self.balanced,
         )  # fmt: skip
 
 
@@ -49,6 +59,8 @@ def _number(value: Any, default: float) -> float:
 
 
 def _kernel(backend: str, kernel: str, version: str) -> str | None:
+    if "PCIe" in backend:
+        return "deepep_pcie" if kernel == "normal" else None
     if "TensorRT" in backend:
         return {"nvlink_two_sided": "trtllm_two_sided", "nvlink_one_sided": "trtllm_one_sided"}.get(kernel)
     family = "uccl" if "UCCL" in backend else "deepep"
@@ -61,14 +73,13 @@ def _kernel(backend: str, kernel: str, version: str) -> str | None:
 def ask_of(row: Any) -> Ask | str:
     """What a row asks, or why it cannot be told."""
     backend, version, notes = text(row.backend), text(row.version), text(row.notes)
-    if "PCIe" in backend:
-        return "DeepEP's kernels for PCIe boxes: the source states neither size nor topology"
     kernel = _kernel(backend, text(row.kernel), version)
     if kernel is None:
         return f"kernel {text(row.kernel)!r} of {backend!r} is not known"
     if not isfinite(_number(row.ep, float("nan"))):
         return "the number of EP ranks is not stated"
     intra = "NVL72 NVLink domain" if "NVLink domain" in notes else ""
+    intra = "PCIe" if kernel == "deepep_pcie" else intra
     links = links_or_reason(text(row.gpu), int(row.ep), int(_number(row.gpus_per_node, 8.0)), intra=intra, inter=notes)
     if isinstance(links, str):
         return links
@@ -88,13 +99,14 @@ def ask_of(row: Any) -> Ask | str:
         dtype=dtype,
         sms=sms,
         node_limit=limit,
+        balanced="balanced routing" in notes,
     )
 
 
 def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:  # noqa: ARG001  the signature all predictors share
     """Time of each row, and the bandwidth that the kernel's own test would print for it."""
     labels = frame["backend"].fillna("?") + " / " + frame["kernel"].fillna("?") + " / " + frame["phase"].fillna("?")
-    answer = empty_answer(frame, ("time_s", "bandwidth_bytes_per_s"), labels)
+    answer = empty_answer(frame, ("time_s", "notify_time_s", "bandwidth_bytes_per_s"), labels)
     for row in frame.itertuples():
         ask = ask_of(row)
         if isinstance(ask, str):
@@ -104,11 +116,15 @@ def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:  # noqa: ARG
             price = expert_all_to_all_price(
                 ask.links, phase=ask.phase, kernel=ask.kernel, tokens_per_rank=ask.tokens, hidden=ask.hidden,
                 topk=ask.topk, experts=ask.experts, dtype=ask.dtype, sms=ask.sms, node_limit=ask.node_limit,
+                balanced=ask.balanced,
             )  # fmt: skip
         except ShardsimError as error:
             answer.loc[row.Index, "not_covered_because"] = str(error)
             continue
+        fitted, _ = parameters_of(ask.kernel, ask.phase, ask.links)
         answer.loc[row.Index, "predicted_time_s"] = price.time_s
+        notify_s = notify_seconds(ask.links, fitted, ask.traffic(), price.time_s)
+        answer.loc[row.Index, "predicted_notify_time_s"] = notify_s
         answer.loc[row.Index, "predicted_bandwidth_bytes_per_s"] = ask.traffic().counted_bytes / price.time_s
         answer.loc[row.Index, "provenance"] = price.provenance
     return answer
