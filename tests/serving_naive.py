@@ -24,6 +24,7 @@ class NaiveBatcher:
         self.unseen: list[Slow] = []
         self.since_look = 0
         self.steps = 0
+        self.waited = 0
 
     def pages(self, tokens: int) -> int:
         return (tokens + self.p.block_tokens - 1) // self.p.block_tokens
@@ -97,7 +98,11 @@ class NaiveBatcher:
             preempted = self.make_room()
             decoding = self.decoding()
             spent = len(decoding) * (1 + self.p.draft_tokens)
-            chunks = self.choose(self.p.max_batched_tokens - spent, self.gain(), not preempted)
+            tokens = len(decoding) + sum(r.target for r in self.waiting)
+            few = tokens < self.p.wait_share * self.p.max_batched_tokens
+            wait = bool(decoding and self.waiting and self.waited < self.p.wait_steps and few)
+            self.waited = self.waited + 1 if wait else 0
+            chunks = self.choose(self.p.max_batched_tokens - spent, self.gain(), not preempted and not wait)
         else:
             chunks = self.choose(self.p.max_batched_tokens, 0, True)
             decoding = []

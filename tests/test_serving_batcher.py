@@ -19,6 +19,11 @@ SMALL = [
     Policy("seldom mixed", 9, 5, 2, mixed=True, chunked=True, reserve="prompt", headroom=0.0, poll_steps=3),
     Policy("many", 30, 9, 3, mixed=True, chunked=True, reserve="prompt", headroom=0.0),
 ]
+WAITING = [
+    replace(SMALL[0], max_batched_tokens=20, wait_share=0.8, wait_steps=3),
+    replace(SMALL[2], max_batched_tokens=40, wait_share=0.6, wait_steps=5),
+    replace(SMALL[2], max_batched_tokens=40, wait_share=0.9, wait_steps=4, draft_tokens=1, tokens_per_step=1.6),
+]
 DRAFTING = [
     replace(SMALL[0], max_batched_tokens=13, draft_tokens=2, tokens_per_step=2.3125),
     replace(SMALL[1], draft_tokens=1, tokens_per_step=1.85),
@@ -32,7 +37,7 @@ CAPACITY_TOKENS = 48
 class AgainstNaive(RuleBasedStateMachine):
     faulty = False
 
-    @initialize(policy=st.sampled_from(SMALL + DRAFTING))
+    @initialize(policy=st.sampled_from(SMALL + WAITING + DRAFTING))
     def begin(self, policy: Policy) -> None:
         pages = CAPACITY_TOKENS // policy.block_tokens
         self.real = Batcher(policy, KvBlocks(pages, policy.block_tokens))
@@ -207,6 +212,9 @@ def test_requests_that_can_never_run_are_refused() -> None:
         ({"headroom": 1.5}, "headroom: 1.5: must lie in"),
         ({"reserve": "some"}, "reserve: 'some': must be prompt or whole"),
         ({"chunked": False}, "chunked: false: needs reserve"),
+        ({"draft_tokens": 1, "tokens_per_step": 2.5}, "2.5 of 1 drafted tokens: must lie between 1 and 1 \\+ draft"),
+        ({"wait_share": 1.5}, "wait_share, wait_steps, together_steps: 1.5, 0, 0: a share in"),
+        ({"wait_steps": 2, "mixed": False}, "wait_steps: 2: needs mixed steps"),
     ],
 )
 def test_policies_that_cannot_be(change: dict[str, object], said: str) -> None:

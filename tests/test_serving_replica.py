@@ -236,3 +236,40 @@ def test_drafts_leap_as_they_step_and_save_steps(engine: str, memory: int) -> No
         one_by_one = serve(load, [batcher(engine, memory)], Simple())
         steps = [int(step_frame(run).query("decodes > 0").steps.sum()) for run in (leaping, one_by_one)]
         assert steps[0] < 0.6 * steps[1]
+
+
+@pytest.mark.parametrize("wait", [(0.7, 9), (0.95, 4)])
+def test_prompts_that_wait_for_more_leap_as_they_step(wait: tuple[float, int]) -> None:
+    load = poisson(6.0, 80, 900, 120)
+    served = []
+    for kind in (Batcher, OneStep):
+        plain = batcher("tensorrt-llm", 400_000, kind)
+        policy = replace(plain.policy, max_batched_tokens=2200, wait_share=wait[0], wait_steps=wait[1])
+        served.append(serve(load, [kind(policy, plain.blocks)], Simple(), check=True))
+    assert np.allclose(served[0].finish_s, served[1].finish_s, rtol=1e-9)
+    patient, eager = served[0], serve(load, [batcher("tensorrt-llm", 400_000)], Simple())
+    chunks = [int((step_frame(run).prompt_tokens > 0).sum()) for run in (patient, eager)]
+    assert chunks[0] < chunks[1]
+    assert (patient.first_token_s - patient.arrival_s).mean() > (eager.first_token_s - eager.arrival_s).mean()
+
+
+def test_ranks_that_prefill_together_wait_for_each_other_but_not_for_ever() -> None:
+    load = closed_loop(24, input_tokens=500, output_tokens=90, range_ratio=0.5)
+    runs = {}
+    for steps in (0, 7, 40):
+        for kind in (Batcher, OneStep):
+            plain = batcher("tensorrt-llm", 400_000, kind)
+            policy = replace(plain.policy, together_steps=steps)
+            ranks = [kind(policy, KvBlocks(12_500, 32)) for _ in range(4)]
+            runs[steps, kind] = serve(load, ranks, Simple(), check=True)
+        # Along a leap the rank with most decodes gives the rise of the KV tokens, another may hold most of them.
+        assert np.allclose(runs[steps, Batcher].finish_s, runs[steps, OneStep].finish_s, rtol=1e-6)
+    steps_with_prompts = []
+    for steps in (0, 7, 40):
+        frame = step_frame(runs[steps, Batcher])
+        prompts = frame[frame.prompt_tokens > 0]
+        steps_with_prompts.append(prompts.start_s.nunique())
+        if steps:
+            alone = prompts.groupby("start_s").size() < 4
+            assert alone.any()
+    assert steps_with_prompts[0] > steps_with_prompts[1] > steps_with_prompts[2]

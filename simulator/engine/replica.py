@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simulator.engine.gaps import Gaps, expand
 from simulator.engine.step_time import Clock, StepTime
+from simulator.engine.together import Together
 from simulator.errors import StalledError
 from simulator.serving.batcher import Batcher, Outcome, Step
 from simulator.serving.invariants import check_invariants
@@ -66,6 +67,7 @@ class _Run:
         self.requests: Requests = workload.requests if isinstance(workload, ClosedLoop) else workload
         self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
         self.batchers, self.clock, self.check = batchers, clock, check
+        self.together = Together(batchers)
         n = len(self.requests)
         self.arrival: list[float] = [nan] * n if closed else self.requests.arrival_s.tolist()
         self.given: list[int] = self.requests.input_tokens.tolist()
@@ -89,13 +91,14 @@ class _Run:
             if not self.concurrency:
                 while self.next < len(self.given) and self.arrival[self.next] <= self.now:
                     self._send()
+            limit = self.together.before_plan()
             steps = [batcher.plan() for batcher in self.batchers]
             if all(step.idle for step in steps):
                 if self.concurrency or self.next == len(self.given):
                     break
                 self.now = self.arrival[self.next]
                 continue
-            self._take(steps)
+            self._take(steps, limit)
             if self.check:
                 for batcher in self.batchers:
                     check_invariants(batcher)
@@ -118,7 +121,7 @@ class _Run:
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
-    def _take(self, steps: list[Step]) -> None:
+    def _take(self, steps: list[Step], limit: int | None) -> None:
         for rank, step in enumerate(steps):
             for number in step.preempted:
                 self._note_preemption(rank, number)
@@ -127,9 +130,11 @@ class _Run:
             seconds = first = last = self.clock.chunks_s(busiest)
             count = 1
         else:
+            leap = busiest.leap if limit is None else max(1, min(busiest.leap, limit))
             count, seconds, first, last = self.clock.leap(
-                busiest.decodes, busiest.decode_kv_tokens, busiest.leap, self._until_s(), busiest.tokens_per_step
+                busiest.decodes, busiest.decode_kv_tokens, leap, self._until_s(), busiest.tokens_per_step
             )
+        self.together.ran(count)
         start, self.now = self.now, self.now + seconds
         for rank, (batcher, step) in enumerate(zip(self.batchers, steps, strict=True)):
             if step.idle:
@@ -148,8 +153,10 @@ class _Run:
 
     def _until_s(self) -> float:
         """Seconds to the next arrival that a batcher could admit; where all have a queue, its head is what they need
-        room for, and room only comes with a finish."""
-        if self.concurrency or self.next == len(self.given) or all(batcher.waiting for batcher in self.batchers):
+        room for, and room only comes with a finish (or prompts wait for more of them)."""
+        if self.concurrency or self.next == len(self.given):
+            return inf
+        if all(batcher.waiting and not batcher.policy.wait_steps for batcher in self.batchers):
             return inf
         return self.arrival[self.next] - self.now
 

@@ -11,9 +11,8 @@ beyond its answer is dropped, as engines do.
 
 from collections import deque
 from heapq import heappop, heappush
-from math import ceil
 
-from simulator.errors import WorkloadError
+from simulator.serving.admission import check_request, most_tokens, too_few
 from simulator.serving.blocks import KvBlocks
 from simulator.serving.held import Held, Outcome, Step
 from simulator.serving.policy import Policy
@@ -48,13 +47,17 @@ class Batcher:
         """Steps with decodes so far."""
         self.ticks = 0
         """Tokens that a sequence would have emitted that decoded in all of them."""
-        self._most = ceil(policy.tokens_per_step)
         self._due = [0] * policy.block_tokens
         """_due[i]: decodes that need a new page before tick t where t = i modulo block_tokens."""
         self._finish: list[tuple[int, int, Held]] = []
         self._chunks: list[tuple[Held, int]] = []
         self._planned_decodes = self._planned_leap = 0
         self._orders = 0
+        self.hold = False
+        """Set by who runs several ranks: no new prompt in the next step."""
+        self._waited = 0
+        """Steps for which prompts have waited for more of them."""
+        self._waits = False
         self._looked = 0
         """Decode steps done at some look; the others are poll_steps apart."""
 
@@ -72,19 +75,7 @@ class Batcher:
 
         Raises WorkloadError for one that this machine could never answer.
         """
-        need = self.blocks.pages(self._last(input_tokens, output_tokens))
-        if need > self.blocks.capacity:
-            raise WorkloadError(
-                where=f"request {number}", given=f"{input_tokens} + {output_tokens} tokens",
-                rule=f"needs {need} KV blocks of {self.blocks.block_tokens}; there are {self.blocks.capacity}",
-                way_out="use more GPUs, a smaller KV type, or shorter requests",
-            )  # fmt: skip
-        if not self.policy.chunked and input_tokens > self.policy.max_batched_tokens:
-            raise WorkloadError(
-                where=f"request {number}", given=f"{input_tokens} prompt tokens",
-                rule=f"does not fit a step of {self.policy.max_batched_tokens} tokens, and prompts are not cut",
-                way_out="raise max_batched_tokens, or set chunked: true",
-            )  # fmt: skip
+        check_request(self.policy, self.blocks, number, input_tokens, output_tokens)
         self.arrived += 1
         held = Held(number, input_tokens, output_tokens, hashes)
         held.park = park
@@ -102,15 +93,18 @@ class Batcher:
             preempted = self._make_room()
             decodes = self.decodes
             budget = policy.max_batched_tokens - decodes * (1 + policy.draft_tokens)
-            self._choose(budget, self._growth(), admit=not preempted)
+            self._waits = policy.wait_steps > 0 and self._wait()
+            self._choose(budget, self._growth(), admit=not (preempted or self.hold or self._waits))
         else:
-            self._choose(policy.max_batched_tokens, 0, admit=True)
+            self._choose(policy.max_batched_tokens, 0, admit=not self.hold)
             if not self._chunks:
                 preempted = self._make_room()
                 decodes = self.decodes
         self._planned_decodes = decodes
         chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
         leap = 1 if chunks or preempted or not decodes else self._leap()
+        if self._waits:
+            leap = min(leap, policy.wait_steps - self._waited)
         self._planned_leap = leap
         if policy.tokens_per_step == 1.0:
             return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
@@ -123,6 +117,7 @@ class Batcher:
         """The planned step ran, `steps` times (at most its leap)."""
         decodes = self._planned_decodes
         finished: list[int] = []
+        self._waited = self._waited + steps if self._waits else 0
         if decodes:
             self.blocks.take(self._growth(steps))
             self.steps_done += steps
@@ -159,7 +154,7 @@ class Batcher:
         busy = self.running or self.incoming
         if policy.headroom and busy and kept + policy.headroom * (left + self.outstanding) > room:
             return False
-        need = blocks.pages(self._last(input_tokens, output_tokens) if policy.reserve == "whole" else kept)
+        need = blocks.pages(most_tokens(policy, input_tokens, output_tokens) if policy.reserve == "whole" else kept)
         if need + (self._growth(self._planned_leap) if self._planned_decodes else 0) > blocks.available:
             return False
         blocks.take(need)
@@ -308,6 +303,22 @@ class Batcher:
             chunks.append((held, new))
             budget -= new
 
+    def _wait(self) -> bool:
+        """Whether the prompts at the door wait for more of them."""
+        policy = self.policy
+        waits = self.decodes and self.waiting and self._waited < policy.wait_steps
+        return bool(waits) and too_few(policy, self.decodes, self.waiting)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a prompt could start in the next step, as far as sequences and pages go."""
+        if not self.waiting or len(self.running) >= self.policy.max_sequences:
+            return bool(self.prefilling)
+        held, policy = self.waiting[0], self.policy
+        whole = policy.reserve == "whole"
+        last = most_tokens(policy, held.input_tokens, held.output_tokens) if whole else held.target
+        return self.blocks.pages(last) + self._growth() <= self.blocks.available
+
     def _admit(self, held: Held, growth: int) -> bool:
         """Take pages for the first waiting request, if there are enough."""
         blocks, policy = self.blocks, self.policy
@@ -316,7 +327,7 @@ class Batcher:
         room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
         if policy.headroom and self.running and wanted > room:
             return False
-        last = self._last(held.input_tokens, held.output_tokens) if policy.reserve == "whole" else held.target
+        last = most_tokens(policy, held.input_tokens, held.output_tokens) if policy.reserve == "whole" else held.target
         shared = self._cached(held)
         need = blocks.pages(last) - shared * blocks.prefix_pages
         hits = held.hashes[:shared]
@@ -336,10 +347,6 @@ class Batcher:
         self.reserved_tokens += held.target
         self.outstanding += left
         return True
-
-    def _last(self, input_tokens: int, output_tokens: int) -> int:
-        """Tokens of KV that a request may come to hold: its last step may bring more than its answer needs."""
-        return input_tokens + output_tokens - 1 + (self._most - 1 if output_tokens > 1 else 0)
 
     def _cached(self, held: Held) -> int:
         """Leading prefix blocks that need no computing; the last prompt token is always computed."""

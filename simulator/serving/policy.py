@@ -36,6 +36,13 @@ class Policy:
     """Share of the answers' outstanding tokens that must have room when a prompt is admitted."""
     poll_steps: int = 1
     """Decode steps between two looks at the queue's door; a prompt step, and having nothing to run, looks at once."""
+    wait_share: float = 0.0
+    """Prompts wait while a step with them would hold less than this share of max_batched_tokens, and others decode,"""
+    wait_steps: int = 0
+    """for at most so many decode steps (batch_wait_max_tokens_ratio and batch_wait_timeout_iters of TensorRT-LLM)."""
+    together_steps: int = 0
+    """Data-parallel attention ranks admit prompts in the same step: one that has some waits until all have, or for so
+    many steps (TensorRT-LLM's attention_dp_config: enable_balance, timeout_iters); 0: each for itself."""
     draft_tokens: int = 0
     """Tokens drafted for each decoding sequence and verified with its next one."""
     tokens_per_step: float = 1.0
@@ -49,6 +56,14 @@ class Policy:
                 raise ScenarioError(where=name, given=str(getattr(self, name)), rule="must be at least 1")
         if not 0.0 <= self.headroom <= 1.0:
             raise ScenarioError(where="headroom", given=f"{self.headroom:g}", rule="must lie in [0, 1]")
+        if not 0.0 <= self.wait_share <= 1.0 or min(self.wait_steps, self.together_steps) < 0:
+            raise ScenarioError(
+                where="wait_share, wait_steps, together_steps",
+                given=f"{self.wait_share:g}, {self.wait_steps}, {self.together_steps}",
+                rule="a share in [0, 1], and steps that are not negative",
+            )  # fmt: skip
+        if self.wait_steps and not self.mixed:
+            raise ScenarioError(where="wait_steps", given=str(self.wait_steps), rule="needs mixed steps")
         if self.draft_tokens < 0 or not 1.0 <= self.tokens_per_step <= 1.0 + self.draft_tokens:
             raise ScenarioError(
                 where="tokens_per_step", given=f"{self.tokens_per_step:g} of {self.draft_tokens} drafted tokens",
