@@ -86,6 +86,8 @@ class MasterSpec:
     refresh_s: float = 0.0
     """Seconds between two looks at the replicas' loads; between them it only knows what it sent itself. 0: always up
     to date."""
+    max_waiting: int = 0
+    """Requests that it holds before it refuses more; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+"""What can happen in a fleet, and where a request can be.
+
+Events are (time, order, kind, who, version) on one heap. At one time ends come before arrivals and the start of steps
+comes last, so that a step sees everything that has happened by then; events of a kind happen in order of making.
+"""
+
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """Kinds of events, in the order in which those of one time happen."""
+
+    BOUNDARY = 0
+    MOVED = 1
+    FAULT = 2
+    REPAIR = 3
+    NOTICE = 4
+    REFRESH = 5
+    DISPATCHED = 6
+    ARRIVAL = 7
+    BEGIN = 8
+
+
+class At(IntEnum):
+    """Where a request is."""
+
+    NOWHERE = 0
+    MASTER = 1
+    REPLICA = 2
+    """Waits for its prompt, or decodes where that was computed."""
+    WANTS = 3
+    """Asks a decode replica for pages."""
+    MOVING = 4
+    DECODE = 5
+    LOST = 6
+    """With a replica or master that is dead and not yet noticed."""
+    HOMELESS = 7
+    """No replica or master is left to take it."""
+    FINISHED = 8
+    REJECTED = 9
+
+
+Event = tuple[float, int, int, int, int]
