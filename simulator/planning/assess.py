@@ -1,6 +1,6 @@
 """One design, looked at: memory, best case, and steady-state curves in each role. A task of the search."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 
 from simulator.cost.collective.transfer import transfer_price
@@ -10,7 +10,7 @@ from simulator.engine.server import ROUTING_SKEW, Server, kv_memory_bytes, memor
 from simulator.errors import DoesNotFitError, ShardsimError
 from simulator.model.architecture import MixtureOfExperts
 from simulator.planning.coarse import coarse_table
-from simulator.planning.designs import Design, setup_of
+from simulator.planning.designs import Design, alone, setup_of
 from simulator.planning.piped import Piped, piped
 from simulator.planning.question import Question
 from simulator.planning.result import Constraint, Role, Status
@@ -42,7 +42,7 @@ def families(designs: tuple[Design, ...]) -> tuple[tuple[Design, ...], ...]:
     """Designs that differ in nothing but pp share a step-time table, and so a task."""
     found: dict[Design, list[Design]] = {}
     for design in designs:
-        found.setdefault(replace(design, layout=replace(design.layout, pp=1)), []).append(design)
+        found.setdefault(alone(design), []).append(design)
     return tuple(tuple(members) for members in found.values())
 
 
@@ -86,7 +86,7 @@ def _memory(question: Question, design: Design) -> float | Why:
 def _alive(question: Question, alive: list[tuple[Design, float]], roles: list[Role]) -> list[Assessed]:
     """Those that fit into memory: refused where their best case misses a limit, else with their curves."""
     first = alive[0][0]
-    direct = DirectPricer(setup_of(question, replace(first, layout=replace(first.layout, pp=1))))
+    direct = DirectPricer(setup_of(question, alone(first)))
     try:
         hopeless = {role: best_case(question, direct, role) for role in roles}
         found = [_refused(question, d, role, "bound", *why) for role, why in hopeless.items() if why for d, _ in alive]

@@ -40,6 +40,11 @@ class Design:
         return f"{question.platforms[self.platform].name} {' '.join(parts)} {self.precision}{kv} {self.engine}"
 
 
+def alone(design: Design) -> Design:
+    """The same cut without a pipeline: whose step times serve every pp."""
+    return replace(design, layout=replace(design.layout, pp=1))
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A design that cannot be, and why."""

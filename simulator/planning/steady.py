@@ -140,8 +140,8 @@ def prefill_curve(replica: Replica, question: Question, transfer_s: float) -> Cu
     cost = prompt_costs(replica, question, 0)
     capacity = replica.lanes / cost.service_s
     busy = np.linspace(0.02, 0.98, 49)
-    late = (1.0 - 1.0 / replica.stages) * cost.own_s
-    ttft = _wait(busy, cost.service_s, _tail(question)) + cost.own_s + transfer_s + late
+    # A prompt enters a pipeline as soon as the one before has left its first stage.
+    ttft = _wait(busy, cost.service_s / replica.stages, _tail(question)) + cost.own_s + transfer_s
     limit = _first(question.slo.ttft_s, question.slo.e2el_s)
     fits = np.flatnonzero(ttft <= limit)
     best_ttft = cost.own_s + transfer_s
@@ -195,7 +195,7 @@ def serving_curve(replica: Replica, question: Question, role: Role) -> Curve:
     if prompt:
         own, service = prompt.of("own_s"), prompt.of("service_s")
         busy = loads / replica.lanes * service
-        ttft = _wait(busy, service, _tail(question)) + own * (2.0 - 1.0 / replica.stages) + mean_s
+        ttft = _wait(busy, service / replica.stages, _tail(question)) + own + mean_s
     e2el = ttft + steps * tpot
     checks: dict[Constraint, NDArray[np.bool_]] = {
         "tpot": tpot <= _first(slo.tpot_s), "ttft": (ttft <= _first(slo.ttft_s)) & (busy < 1.0),
