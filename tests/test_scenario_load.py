@@ -81,7 +81,7 @@ def test_a_file_without_a_name_is_named_after_itself(tmp_path: Path) -> None:
         ("workload.spread=-0.5", "workload.spread: -0.5: must be at least 0"),
         ("workload.spread=1", "workload.spread: 1: must be less than 1"),
         ("workload.sequences=0", "workload.sequences: 0: must be at least 1"),
-        ("workload=null", "workload: nothing: must be a mapping"),
+        ("traffic={arrivals: poison}", "traffic.arrivals: 'poison': must be one of"),
         ("memory_margin=10 GiB", "memory_margin: '10 GiB': must be a number"),
         ("memory_margin=true", "memory_margin: true: must be a number"),
         ("precision=fp9", "precision: 'fp9': is not a storage type; use one of"),

@@ -14,6 +14,7 @@ from simulator.cost.kernel.measured import Tables
 from simulator.engine.deployment import Deployment
 from simulator.errors import CalibrationError, ShardsimError
 from simulator.scenario.load import Entry
+from simulator.topology.cluster import Cluster
 
 SILICON = "silicon"
 """The word for the tables of the extra of that name."""
@@ -27,12 +28,12 @@ def setting(measured: str | None) -> list[str]:
     return [f"kernels.measured={dumps(measured if measured == SILICON else str(Path(measured).resolve()))}"]
 
 
-def measured_tables(entry: Entry, deployment: Deployment, report: Report) -> tuple[Tables, ...]:
+def measured_tables(entry: Entry, cluster: Cluster, report: Report) -> tuple[Tables, ...]:
     """Tables that the scenario asks for. Raises CalibrationError where they are missing or of none of its GPUs."""
     asked = entry.spec.kernels.measured
     if asked is None:
         return ()
-    gpus = list(dict.fromkeys(device.name for device in deployment.cluster.block.devices))
+    gpus = list(dict.fromkeys(device.name for device in cluster.block.devices))
     where = entry.document.where(("kernels", "measured"))
     try:
         if asked == SILICON:

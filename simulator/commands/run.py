@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from simulator.commands.measured import measured_tables, setting, using, with_source
 from simulator.commands.progress import Report, progress_bar
+from simulator.commands.run_serving import has_traffic, run_live
 from simulator.cost.kernel.measured import Tables
 from simulator.engine.deployment import Deployment
 from simulator.errors import ScenarioError
@@ -43,9 +44,12 @@ def run_command(
     scenario = load_scenario(path, [*settings, *setting(measured)])
     folder = out or Path("reports") / folder_name(scenario.name)
     check_output(folder, force)
+    if has_traffic(scenario):
+        run_live(scenario, folder, chosen, force=force, quiet=quiet, as_json=as_json)
+        return
     deployments = [resolve(entry) for entry in scenario.entries]
     with progress_bar(quiet) as report:
-        kernels = [measured_tables(e, d, report) for e, d in zip(scenario.entries, deployments, strict=True)]
+        kernels = [measured_tables(e, d.cluster, report) for e, d in zip(scenario.entries, deployments, strict=True)]
         runs = zip(deployments, kernels, strict=True)
         results = [_run(d, k, i, len(deployments), report) for i, (d, k) in enumerate(runs)]
         report("writing the report", 1.0)

@@ -11,10 +11,11 @@ from simulator.report import digest
 
 def summary(results: Sequence[RunResult], name: str) -> dict[str, Any]:
     """One object for the file, with one entry a run; times in seconds, sizes in bytes, NaN as null."""
-    return {"shardsim": __version__, "name": name, "runs": [_run(result) for result in results]}
+    return {"shardsim": __version__, "name": name, "runs": [run_summary(result) for result in results]}
 
 
-def _run(result: RunResult) -> dict[str, Any]:
+def run_summary(result: RunResult) -> dict[str, Any]:
+    """One run's entry."""
     ops = digest.timed(result.ops)
     most = digest.fullest(result)
     found = result.correctness

@@ -54,7 +54,7 @@ def describe(
         "Weights": f"{format_bytes(weight_bytes(architecture))} in {q.weights}"
         + (f", experts in {q.experts}" if q.experts != q.weights else ""),
         "KV cache": f"{format_bytes(kv_bytes_per_token(architecture))} a token in {q.kv_cache}",
-        "Cluster": _cluster_text(cluster),
+        "Cluster": cluster_text(cluster),
     }
     for pool in pools:
         title = "Layout" if len(pools) == 1 else f"Pool {pool.name} ({pool.role})"
@@ -71,7 +71,8 @@ def describe(
     return facts
 
 
-def _cluster_text(cluster: Cluster) -> str:
+def cluster_text(cluster: Cluster) -> str:
+    """Name, nodes, GPUs and network."""
     device = cluster.device()
     nodes = "1 node" if cluster.nodes == 1 else f"{cluster.nodes} nodes"
     text = f"{cluster.name}: {nodes}, {cluster.gpus} × {device.name} of {format_bytes(device.hbm_bytes)}"

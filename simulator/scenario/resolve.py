@@ -17,6 +17,7 @@ from simulator.scenario.document import Keys
 from simulator.scenario.facts import describe
 from simulator.scenario.load import Entry
 from simulator.scenario.placement import place_pools
+from simulator.scenario.schema import FaultSpec as LinkFaultSpec
 from simulator.scenario.schema import LayoutSpec, PoolSpec
 from simulator.scenario.topology_file import load_topology
 from simulator.topology.cluster import Cluster
@@ -88,15 +89,20 @@ def _quantization(entry: Entry, own: Quantization) -> Quantization:
 
 def resolve_cluster(entry: Entry) -> Cluster:
     """The cluster by the name of a shipped topology or the path of one."""
-    given, where = entry.spec.topology, entry.document.where(("topology",))
-    path = _beside(entry, given)
+    return load_beside(entry, entry.spec.topology, ("topology",), entry.spec.nodes)
+
+
+def load_beside(entry: Entry, given: str, keys: Keys, nodes: int | None) -> Cluster:
+    """A topology by its name or its path from the scenario, with so many nodes; told from the field `keys`."""
+    where, path = entry.document.where(keys), _beside(entry, given)
     try:
-        return load_topology(path if path.is_file() else given, entry.spec.nodes)
+        return load_topology(path if path.is_file() else given, nodes)
     except ShardsimError as error:
         raise _within(error, where) from None
 
 
-def _pool_specs(entry: Entry) -> tuple[list[PoolSpec], str]:
+def pool_specs(entry: Entry) -> tuple[list[PoolSpec], str]:
+    """The pools, and whether they stand under `pools` or are the one of `layout`."""
     spec = entry.spec
     if spec.layout is not None and spec.pools:
         raise ScenarioError(
@@ -113,17 +119,18 @@ def _pool_specs(entry: Entry) -> tuple[list[PoolSpec], str]:
 
 
 def _pools(entry: Entry, architecture: Architecture, cluster: Cluster) -> tuple[Pool, ...]:
-    specs, prefix = _pool_specs(entry)
+    specs, prefix = pool_specs(entry)
     _check_roles(entry, specs)
     placed = place_pools(specs, cluster, entry.document, prefix)
     pools = []
     for index, (spec, gpus) in enumerate(zip(specs, placed, strict=True)):
         keys: Keys = ("pools", index, "layout") if prefix == "pools" else ("layout",)
-        pools.append(Pool(spec.name, spec.role, _layout(entry, spec, keys, architecture), gpus))
+        pools.append(Pool(spec.name, spec.role, check_pool_layout(entry, spec, keys, architecture), gpus))
     return tuple(pools)
 
 
-def _layout(entry: Entry, spec: PoolSpec, keys: Keys, architecture: Architecture) -> Layout:
+def check_pool_layout(entry: Entry, spec: PoolSpec, keys: Keys, architecture: Architecture) -> Layout:
+    """A pool's layout, legal for the model; LayoutError names the field."""
     fields = spec.layout.model_dump()
     try:
         layout = Layout(**{**fields, "rank_order": tuple(fields["rank_order"])})
@@ -158,6 +165,12 @@ def _check_roles(entry: Entry, specs: list[PoolSpec]) -> None:
 
 def _workload(entry: Entry, architecture: Architecture) -> StepWorkload:
     spec = entry.spec.workload
+    if spec is None:
+        raise ScenarioError(
+            where=entry.document.where(()) or entry.document.file, given="traffic only",
+            rule="has no `workload`, so there is no step to look at",
+            way_out="add workload: {sequences: ..., prompt_tokens: ..., decode_steps: ...}",
+        )  # fmt: skip
     longest = spec.prompt_tokens + spec.decode_steps
     if longest > architecture.max_position:
         raise ScenarioError(
@@ -203,7 +216,7 @@ def _checkpoint(entry: Entry) -> str:
 
 def _faults(entry: Entry, cluster: Cluster) -> tuple[LinkFault, ...]:
     """Links named by their ends, found in the cluster."""
-    specs = entry.spec.faults
+    specs = [(i, spec) for i, spec in enumerate(entry.spec.faults) if isinstance(spec, LinkFaultSpec)]
     if specs and entry.spec.collectives.fidelity != "flow":
         raise ScenarioError(
             where=entry.document.where(("faults",)),
@@ -216,7 +229,7 @@ def _faults(entry: Entry, cluster: Cluster) -> tuple[LinkFault, ...]:
         ends = zip(cluster.link_source.tolist(), cluster.link_destination.tolist(), strict=True)
         links = {(cluster.vertex_name(a), cluster.vertex_name(b)): link for link, (a, b) in enumerate(ends)}
     found = []
-    for index, spec in enumerate(specs):
+    for index, spec in specs:
         link = links.get((spec.source, spec.destination))
         if link is None:
             near = get_close_matches(f"{spec.source} {spec.destination}", [" ".join(key) for key in links], n=1)

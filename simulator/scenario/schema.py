@@ -4,13 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictInt,
     StrictStr,
+    Tag,
+    model_validator,
 )
 
 from simulator.collectives.build import algorithms
@@ -21,21 +22,18 @@ from simulator.model.quantization import canonical_dtype
 from simulator.numeric.rounding import DType
 from simulator.parallel.layout import AXES, Dispatch
 from simulator.program.frame import ELEMENT_BYTES, ExpertKernel
-from simulator.units import parse_time
-
-Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
-Natural = Annotated[StrictInt, Field(ge=0, le=1_000_000)]
-Text = Annotated[StrictStr, Field(min_length=1)]
-Name = Annotated[StrictStr, Field(min_length=1, max_length=80, pattern=r"^[^/\\\x00]+$")]
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("must be a number")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+from simulator.scenario.fields import Count, Name, Natural, Number, Part, Text, Time
+from simulator.scenario.serving_schema import (
+    EngineField,
+    MastersSpec,
+    PricesSpec,
+    ServingFaultSpec,
+    ServingSpec,
+    SloSpec,
+    TraceWindowSpec,
+    TrafficSpec,
+    TransferField,
+)
 
 
 def _storage(value: str) -> str:
@@ -71,11 +69,7 @@ def _algorithms(value: dict[Kind, str]) -> dict[Kind, str]:
 Algorithms = Annotated[dict[Kind, StrictStr], AfterValidator(_algorithms)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LayoutSpec(_Part):
+class LayoutSpec(Part):
     """Ranks along each kind of parallelism. Ranks of a pool: dp * pp * dp_attention * cp * tp."""
 
     tp: Count = Field(default=1, description="tensor parallel: every weight matrix is cut over so many ranks")
@@ -101,7 +95,7 @@ class LayoutSpec(_Part):
         return self.dp * self.pp * self.dp_attention * self.cp * self.tp
 
 
-class PoolSpec(_Part):
+class PoolSpec(Part):
     """GPUs that share one layout."""
 
     name: Name = "pool"
@@ -110,9 +104,12 @@ class PoolSpec(_Part):
     gpus: list[StrictInt | StrictStr] | StrictStr | None = Field(
         default=None, description='e.g. "0-7", "0-3, 8-11" or [0, 1, "4-7"]; left out: the next free ones in order'
     )
+    replicas: Count = Field(default=1, description="traffic: so many servers of this layout")
+    topology: Text | None = Field(default=None, description="traffic: a pool on other machines than the scenario's")
+    nodes: Count | None = Field(default=None, description="traffic: how many of those; left out: as many as it needs")
 
 
-class WorkloadSpec(_Part):
+class WorkloadSpec(Part):
     """Prompts that are prefilled in one step, then decoded together."""
 
     sequences: Count = Field(description="requests in the batch, over the whole pool")
@@ -124,7 +121,7 @@ class WorkloadSpec(_Part):
     seed: Natural = 0
 
 
-class PrecisionSpec(_Part):
+class PrecisionSpec(Part):
     """Storage types, where they differ from the checkpoint's."""
 
     weights: Storage | None = Field(default=None, description="attention, dense blocks and shared experts")
@@ -134,7 +131,7 @@ class PrecisionSpec(_Part):
     attention: Storage | None = Field(default=None, description="attention projections where not as weights")
 
 
-class ExpertsSpec(_Part):
+class ExpertsSpec(Part):
     """How busy experts are, and what travels to them."""
 
     skew: Annotated[Number, Field(ge=0, le=10)] = Field(
@@ -147,7 +144,7 @@ class ExpertsSpec(_Part):
     )
 
 
-class CollectivesSpec(_Part):
+class CollectivesSpec(Part):
     """How collectives are simulated, and algorithms forced upon them."""
 
     fidelity: Fidelity = Field(
@@ -158,7 +155,7 @@ class CollectivesSpec(_Part):
     algorithms: Algorithms = Field(default={}, description="kind of collective: algorithm, e.g. all_reduce: ring")
 
 
-class KernelsSpec(_Part):
+class KernelsSpec(Part):
     """Where kernel times come from before the fitted models are asked."""
 
     measured: Text | None = Field(
@@ -168,7 +165,7 @@ class KernelsSpec(_Part):
     )
 
 
-class NumbersSpec(_Part):
+class NumbersSpec(Part):
     """The miniature whose sharded numbers are compared with the unsharded ones."""
 
     enabled: StrictBool = True
@@ -193,28 +190,27 @@ def _numbers(value: Any) -> Any:
     return {} if value in ("on", True) else value
 
 
-def _time(value: str) -> str:
-    try:
-        time_s = parse_time(value)
-    except ShardsimError as error:
-        raise ValueError(f"{error.rule}; {error.way_out}") from None
-    if time_s < 0:
-        raise ValueError("must not be negative")
-    return value
-
-
-class FaultSpec(_Part):
+class FaultSpec(Part):
     """A link that fails or slows down; needs `collectives.fidelity: flow`."""
 
     source: Text = Field(alias="from", description="vertex the link leaves, as `shardsim topology show` names it")
     destination: Text = Field(alias="to", description="vertex the link enters, e.g. leaf3")
-    at: Annotated[StrictStr, AfterValidator(_time)] = Field(default="0 s", description='e.g. "5 ms" into the run')
+    at: Time = Field(default="0 s", description='e.g. "5 ms" into the run')
     factor: Annotated[Number, Field(ge=0, lt=1)] = Field(
         default=0.0, description="part of the bandwidth that is left; 0: it is down"
     )
 
 
-class ScenarioSpec(_Part):
+def _fault_kind(value: Any) -> str:
+    return "serving" if isinstance(value, dict) and "kind" in value else "link"
+
+
+AnyFault = Annotated[
+    Annotated[FaultSpec, Tag("link")] | Annotated[ServingFaultSpec, Tag("serving")], Discriminator(_fault_kind)
+]
+
+
+class ScenarioSpec(Part):
     """One deployment: a model, a cluster, layouts and the work they are given."""
 
     name: Name = ""
@@ -226,21 +222,39 @@ class ScenarioSpec(_Part):
     topology: Text = Field(description="name of a shipped topology, or path of one relative to this file")
     nodes: Count | None = Field(default=None, description="nodes of the cluster; left out: one")
     layout: LayoutSpec | None = Field(default=None, description="short for one pool of role mixed")
-    pools: list[PoolSpec] = Field(default=[], description="one mixed pool, or a prefill and a decode pool")
-    workload: WorkloadSpec
+    pools: list[PoolSpec] = Field(
+        default=[], description="one mixed pool, or a prefill and a decode pool; traffic: any number of either"
+    )
+    workload: WorkloadSpec | None = Field(default=None, description="one batch, step by step, with its numbers")
+    traffic: TrafficSpec | None = Field(default=None, description="live serving: who asks what, and when")
+    engine: EngineField | None = Field(default=None, description="left out: vLLM for traffic, bare kernels for steps")
+    serving: ServingSpec = ServingSpec()
+    transfer: TransferField = TransferField()
+    masters: MastersSpec = MastersSpec()
+    slo: SloSpec | None = Field(default=None, description="limits that a good request keeps")
+    prices: PricesSpec = PricesSpec()
+    trace_window: TraceWindowSpec = TraceWindowSpec()
     experts: ExpertsSpec = ExpertsSpec()
     collectives: CollectivesSpec = CollectivesSpec()
     kernels: KernelsSpec = KernelsSpec()
     numbers: Annotated[
         NumbersSpec, BeforeValidator(_numbers, json_schema_input_type=NumbersSpec | bool | Literal["on", "off"])
     ] = NumbersSpec()
-    faults: list[FaultSpec] = Field(default=[], description="links that fail or slow down during the run")
+    faults: list[AnyFault] = Field(
+        default=[], description="links (steps), or parts of the fleet (traffic), that fail or slow down during the run"
+    )
     memory_margin: Annotated[Number, Field(ge=0, lt=1)] = Field(
         default=0.1, description="part of a GPU's memory left to the runtime"
     )
 
+    @model_validator(mode="after")
+    def _asked(self) -> "ScenarioSpec":
+        if self.workload is None and self.traffic is None:
+            raise ValueError("has neither `workload` nor `traffic`; add one: a batch of steps, or live requests")
+        return self
 
-class VariantSpec(_Part):
+
+class VariantSpec(Part):
     """One scenario of a comparison."""
 
     name: Name
@@ -250,7 +264,7 @@ class VariantSpec(_Part):
     set: dict[StrictStr, Any] = Field(default={}, description="fields laid over it: dotted path: value")
 
 
-class ComparisonSpec(_Part):
+class ComparisonSpec(Part):
     """Several deployments side by side."""
 
     name: Name = ""

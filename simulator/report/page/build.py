@@ -31,21 +31,32 @@ def page(results: Sequence[RunResult], title: str, description: str) -> str:
         inside = _comparison(results, plots)
     events = sum(result.events for result in results)
     said = f"shardsim {__version__} · {events:,} simulated events · times are predictions"
-    return _document(plots, title, description, inside, said)
+    return document(plots, title, description, inside, said)
 
 
 def figure_page(figures: Sequence[Figure], title: str, description: str) -> str:
     """A page with a few figures and nothing else."""
     plots = Plots()
     inside = "".join(tag("div", plots.place(figure), class_="card") for figure in figures)
-    return _document(plots, title, description, inside, f"shardsim {__version__}")
+    return document(plots, title, description, inside, f"shardsim {__version__}")
 
 
-def _document(plots: Plots, title: str, description: str, inside: str, footer: str) -> str:
+def document(
+    plots: Plots,
+    title: str,
+    description: str,
+    inside: str,
+    footer: str,
+    *,
+    style: str = "",
+    script: str = "",
+    data: str = "",
+) -> str:
+    """A whole page around `inside`; `style` and `script` are added to the page's own, `data` is elements they read."""
     assets = files("simulator.report.page")
-    style = assets.joinpath("page.css").read_text(encoding="utf-8")
-    script = assets.joinpath("page.js").read_text(encoding="utf-8")
-    data = json.dumps([figure.as_json() for figure in plots.figures], separators=(",", ":"), allow_nan=False)
+    style = assets.joinpath("page.css").read_text(encoding="utf-8") + style
+    own = assets.joinpath("page.js").read_text(encoding="utf-8")
+    figures = json.dumps([figure.as_json() for figure in plots.figures], separators=(",", ":"), allow_nan=False)
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="generator" content="shardsim {text(__version__)}"><link rel="icon" href="data:,">'
@@ -53,8 +64,8 @@ def _document(plots: Plots, title: str, description: str, inside: str, footer: s
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body><main>{_top(title, description)}{inside}</main>'
-        f"{tag('footer', text(footer))}{_packed('plotly', get_plotlyjs())}{_packed('figures', data)}"
-        f"<script>{script}</script></body></html>\n"
+        f"{tag('footer', text(footer))}{_packed('plotly', get_plotlyjs())}{_packed('figures', figures)}{data}"
+        f"<script>{own}</script>{f'<script>{script}</script>' if script else ''}</body></html>\n"
     )
 
 
