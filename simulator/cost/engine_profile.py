@@ -25,6 +25,8 @@ FUSIBLE: dict[str, type] = {
     "gate": ops.Gate,
     "pick_best": ops.PickBest,
 }
+NAMED = frozenset({"kv_a_norm", "add_shared", "last_tokens"})
+"""Single ops that an engine may run inside their neighbour, by the program's name."""
 """Elementwise ops that an engine may run inside its neighbour, by the name the data file gives them."""
 
 
@@ -55,6 +57,14 @@ class EngineProfile:
     """Batch sizes of captured CUDA graphs, ascending; a decode step is padded to the next. Empty: none captured."""
     fused: tuple[type, ...]
     """Elementwise ops that cost nothing of their own."""
+    fused_names: frozenset[str]
+    """Single ops of the program that cost nothing of their own."""
+    side_tokens: int
+    """Tokens up to which shared experts run on a second stream beside the routed ones; 0: never."""
+    reduced_norm_tokens: int
+    """Tokens up to which the residual add and norm are part of the all_reduce before them; 0: never."""
+    expert_chains_s: tuple[tuple[str, float], ...]
+    """Launches of one expert block's chain of kernels by GPU generation; where none is given, the measured tables'."""
     kernel_share: float
     """Speed of this version's kernels over the fitted tables' (which are of 2025 and 2026)."""
     all_reduce_share: float
@@ -74,6 +84,10 @@ class EngineProfile:
         """Name with its version range."""
         text = ".".join(map(str, self.since)) or "oldest"
         return f"{self.name} {text} to {'before ' + '.'.join(map(str, self.until)) if self.until else 'newest'}"
+
+    def expert_chain_s(self, generation: str) -> float | None:
+        """Launches of one expert block on a GPU generation; None: as in the measured tables."""
+        return dict(self.expert_chains_s).get(generation)
 
     def padded(self, sequences: int) -> int | None:
         """The captured batch size that a decode step of `sequences` runs as; None: eager."""
@@ -123,7 +137,11 @@ def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
             all_reduce=entry["all_reduce"], host_step_s=entry["host_step_us"] * 1e-6,
             host_sequence_s=entry["host_sequence_us"] * 1e-6, overlaps_host=entry["overlaps_host"],
             launch_s=entry["launch_us"] * 1e-6, graph_sizes=_sizes(entry),
-            fused=tuple(FUSIBLE[word] for word in entry["fused"]), kernel_share=entry["kernel_share"],
+            fused=tuple(FUSIBLE[word] for word in entry["fused"] if word not in NAMED),
+            fused_names=frozenset(NAMED.intersection(entry["fused"])), side_tokens=entry.get("side_tokens", 0),
+            reduced_norm_tokens=entry.get("reduced_norm_tokens", 0),
+            expert_chains_s=tuple((key, us * 1e-6) for key, us in entry.get("expert_chain_us", {}).items()),
+            kernel_share=entry["kernel_share"],
             all_reduce_share=entry["all_reduce_share"], max_batched_tokens=entry["max_batched_tokens"],
             max_sequences=entry["max_sequences"], chunked_prefill=entry["chunked_prefill"],
             memory_share=entry["memory_share"], memory_of_free=entry["memory_of_free"], error=entry["error"],

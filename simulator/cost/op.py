@@ -1,8 +1,11 @@
 """The time reading of one compute op: which kernels it launches, and their price."""
 
 from collections.abc import Callable
-from math import ceil, exp
+from functools import lru_cache
+from math import ceil, exp, log, sqrt
 from typing import Any
+
+import numpy as np
 
 from simulator.cost import kernel
 from simulator.cost.price import Price
@@ -12,6 +15,12 @@ from simulator.program.work import AttentionShape
 
 ACTIVATION_BYTES = 2.0
 """bf16 activations between kernels, as the engines keep them."""
+INDEXER_KERNELS = 8
+"""Key norm, rotary of query and key, two Hadamard turns, two quantisations, the key's store, choosing the top k as page
+indices (sglang/srt/layers/attention/nsa/nsa_indexer.py, v0.5.6, 2025-12)."""
+LINEAR_KERNELS = 4
+"""Splitting the projections, the causal convolution, the gates, and the gated norm beside the recurrence itself
+(sglang/srt/models/qwen3_next.py and layers/attention/hybrid_linear_attn_backend.py, v0.5.4, 2025-10)."""
 NOTHING = Price(0.0, "roofline", 0.0, "latency")
 _WORST = {"measured": 0, "fitted": 1, "roofline": 2}
 
@@ -30,14 +39,17 @@ def together(*prices: Price) -> Price:
     )
 
 
-def price_op(op: ops.ComputeOp, device: Device, ep_index: int = 0, backend: str = "") -> Price:
+def price_op(
+    op: ops.ComputeOp, device: Device, ep_index: int = 0, backend: str = "", expert_chain_s: float | None = None
+) -> Price:
     """Time of one op on one rank; `ep_index` picks the rank's experts where they are unevenly loaded.
 
     `backend` ("vllm", "sglang", "trtllm") picks that engine's kernels where they differ; "" the usual ones.
+    `expert_chain_s` is the launches of that engine's expert block; None: of the measured tables'.
     """
     match op:
         case ops.Experts():
-            return _experts(op, device, ep_index)
+            return _experts(op, device, ep_index, expert_chain_s)
         case ops.Linear():
             return _linear(op, device, backend)
         case ops.Attend():
@@ -142,14 +154,24 @@ def _attend_latent(op: ops.AttendLatent, device: Device, backend: str = "") -> P
 def _indexer(op: ops.AttendLatent, device: Device, queries: int, keys: int) -> Price:
     """DeepSeek-V3.2's lightning indexer: fp8 scores of every key, for each of its heads, then top-k.
 
-    Source: DeepSeek-V3.2-Exp report (2025-09-29), equation 1. Keys are read once per 64 queries of a tile.
+    Source: DeepSeek-V3.2-Exp report (2025-09-29), equation 1. Keys are read once per 64 queries of a tile. Before it
+    every rank projects all queries, the key and the weights, and runs INDEXER_KERNELS small kernels.
     """
     if not op.indexer_heads:
         return NOTHING
+    wide = op.indexer_heads * op.indexer_head_dim
+    latent, hidden = op.indexer_inputs
+    before = (
+        kernel.gemm(device, queries, wide, latent, op.dtype),
+        kernel.gemm(device, queries, op.indexer_head_dim, hidden, op.dtype),
+        kernel.gemm(device, queries, op.indexer_heads, hidden, "bf16"),
+        *(_stream(device, queries * wide, queries * wide, "indexer") for _ in range(INDEXER_KERNELS)),
+    )
     score = kernel.gemm(
         device, queries * op.indexer_heads, max(1, keys // max(1, op.shape.decodes)), op.indexer_head_dim, "fp8"
     )
-    return together(score, kernel.elementwise(device, keys * op.indexer_head_dim * 1.0, queries * 4.0, "indexer"))
+    best = kernel.elementwise(device, keys * op.indexer_head_dim * 1.0, queries * 4.0, "indexer")
+    return together(*before, score, best)
 
 
 def _attend_linear(op: ops.AttendLinear, device: Device) -> Price:
@@ -160,10 +182,11 @@ def _attend_linear(op: ops.AttendLinear, device: Device) -> Price:
     memory = kernel.elementwise(
         device, 4.0 * state * sequences + ACTIVATION_BYTES * flow, 4.0 * state * sequences, "linear_attention"
     )
+    small = [_stream(device, flow, flow, "linear_attention")] * LINEAR_KERNELS
     if op.tokens <= sequences:
-        return memory
+        return together(memory, *small)
     chunks = kernel.bmm(device, op.value_heads, op.tokens, op.value_head_dim, op.key_head_dim + 64, "bf16")
-    return together(memory, chunks, chunks)
+    return together(memory, chunks, chunks, *small)
 
 
 def _merge(op: ops.MergeAttention, device: Device) -> Price:
@@ -177,11 +200,8 @@ def _activate(op: ops.Activate, device: Device) -> Price:
 
 
 def _route(op: ops.Route, device: Device) -> Price:
-    scores = op.tokens * op.experts
-    return together(
-        kernel.gemm(device, op.tokens, op.experts, op.hidden, "bf16"),
-        _stream(device, 2 * scores, 4 * op.tokens * op.top_k, "top_k"),
-    )
+    """The scores alone: choosing the top k is inside what was measured of the expert block."""
+    return kernel.gemm(device, op.tokens, op.experts, op.hidden, "bf16")
 
 
 def _move(op: Any, device: Device) -> Price:
@@ -206,14 +226,38 @@ def expected_rows(rows: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _experts(op: ops.Experts, device: Device, ep_index: int) -> Price:
+@lru_cache(maxsize=4096)
+def slowest_share(mean: float, ranks: int) -> float:
+    """Expected largest of `ranks` Poisson counts of that mean, over the mean: the rank that the others wait for.
+
+    Which experts a few tokens choose is chance, so ranks of equal expectation get unequal rows.
+
+    >>> round(slowest_share(4.0, 8), 2), round(slowest_share(4000.0, 8), 2), slowest_share(4.0, 1)
+    (1.8, 1.02, 1.0)
+    """
+    if ranks == 1 or mean <= 0.0:
+        return 1.0
+    counts = np.arange(int(mean + 10.0 * sqrt(mean) + 20.0))
+    logs = counts * log(mean) - mean - np.cumsum(np.log(np.maximum(counts, 1)))
+    at_most = np.minimum(np.cumsum(np.exp(logs)), 1.0)
+    return float((1.0 - at_most**ranks).sum() / mean)
+
+
+def _experts(op: ops.Experts, device: Device, ep_index: int, chain_s: float | None) -> Price:
     """The whole block in one price: permute, activation and weighted sum are part of what was measured."""
-    rows = expected_rows(op.load.rows[ep_index])
+    mine = op.load.rows[ep_index]
+    unlucky = slowest_share(float(round(sum(mine), 6)), len(op.load.rows))
+    rows = expected_rows(tuple(row * unlucky for row in mine))
     dtype = op.dtype
     if dtype == "mxfp4" and "fp4" in device.peak_flops_per_s:
         # Tensor cores that multiply mxfp4 take mxfp8 activations; engines quantise them on the way (W4A8).
         dtype = "mxfp4_mxfp8"
-    return kernel.moe_ffn(device, rows, op.hidden, op.intermediate, dtype)
+    return kernel.moe_ffn(device, rows, op.hidden, op.intermediate, dtype, chain_s=chain_s)
+
+
+def _add(op: ops.Add, device: Device) -> Price:
+    """A single input is only renamed."""
+    return _two_way(op, device) if len(op.inputs) > 1 else NOTHING
 
 
 def _slice(_op: ops.SliceTokens, _device: Device) -> Price:
@@ -251,7 +295,7 @@ PRICES: dict[type, Callable[[Any, Device], Price]] = {
     ops.DispatchUnpack: _move,
     ops.CombinePack: _move,
     ops.CombineUnpack: _move,
-    ops.Add: _two_way,
+    ops.Add: _add,
     ops.SliceTokens: _slice,
     ops.LastTokens: _last,
     ops.LocalBest: _best,

@@ -16,7 +16,12 @@ from simulator.program.ops import Collective, CommOp, ComputeOp, Experts, Op, Re
 
 PriceComm = Callable[[CommOp], Price]
 PriceCompute = Callable[[ComputeOp], Price]
+Beside = Callable[[Op], bool]
 _SAME_S = 1e-12
+
+
+def _never(_op: Op) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +44,36 @@ class _Clock:
     compute_s: float
     comm_s: float
     ready_s: dict[str, float]
+    side_s: float = 0.0
+    """When the second compute stream is free."""
     busy_s: tuple[float, float] = (0.0, 0.0)
     error_s: float = 0.0
 
+    @property
+    def last_s(self) -> float:
+        """When the last stream is done."""
+        return max(self.compute_s, self.comm_s, self.side_s)
+
     def state(self) -> tuple[float, ...]:
         """What the next layer can see, relative to the later stream."""
-        last = max(self.compute_s, self.comm_s)
+        last = self.last_s
         carried = (self.ready_s.get(name, 0.0) - last for name in ("h", "delta"))
-        return (self.compute_s - last, self.comm_s - last, *carried)
+        return (self.compute_s - last, self.comm_s - last, self.side_s - last, *carried)
 
 
 class StepPricer:
     """Prices programs of one device; `comm` prices collectives, sends and receives.
 
     `compute` prices the other ops where an engine runs them its own way; None: each op as its own kernel.
+    `beside` says which ops run on a second compute stream; None: none.
     """
 
-    def __init__(self, device: Device, comm: PriceComm, compute: PriceCompute | None = None) -> None:
+    def __init__(
+        self, device: Device, comm: PriceComm, compute: PriceCompute | None = None, beside: Beside | None = None
+    ) -> None:
         self._device, self._comm = device, comm
         self._compute = compute or self._alone
+        self._beside = beside or _never
 
     def price(self, program: Program) -> StepPrice:
         """Time of one stage's step over all its micro-batches."""
@@ -70,7 +86,7 @@ class StepPricer:
                 run += 1
             self._run(clock, segments[index], run)
             index += run
-        total = max(clock.compute_s, clock.comm_s)
+        total = clock.last_s
         compute_s, comm_s = clock.busy_s
         busy = compute_s + comm_s
         return StepPrice(total, compute_s, comm_s, clock.error_s / busy if busy else 0.0)
@@ -79,12 +95,12 @@ class StepPricer:
         prices = [(op, self._price(op)) for op in segment.ops]
         before = clock.state()
         for done in range(times):
-            start, busy, error = max(clock.compute_s, clock.comm_s), clock.busy_s, clock.error_s
-            _advance(clock, prices)
+            start, busy, error = clock.last_s, clock.busy_s, clock.error_s
+            _advance(clock, prices, self._beside)
             after = clock.state()
             if all(abs(a - b) < _SAME_S for a, b in zip(before, after, strict=True)):
                 left = times - done - 1
-                _repeat(clock, left, max(clock.compute_s, clock.comm_s) - start, busy, error)
+                _repeat(clock, left, clock.last_s - start, busy, error)
                 return
             before = after
 
@@ -98,7 +114,7 @@ class StepPricer:
         return price_op(op, self._device, busiest)
 
 
-def _advance(clock: _Clock, prices: list[tuple[Op, Price]]) -> None:
+def _advance(clock: _Clock, prices: list[tuple[Op, Price]], beside: Beside) -> None:
     ready = clock.ready_s
     compute_busy, comm_busy = clock.busy_s
     for op, price in prices:
@@ -107,6 +123,9 @@ def _advance(clock: _Clock, prices: list[tuple[Op, Price]]) -> None:
         if isinstance(op, Collective | Send | Receive):
             end = clock.comm_s = max(start, clock.comm_s) + price.time_s
             comm_busy += price.time_s
+        elif beside(op):
+            end = clock.side_s = max(start, clock.side_s) + price.time_s
+            compute_busy += price.time_s
         else:
             end = clock.compute_s = max(start, clock.compute_s) + price.time_s
             compute_busy += price.time_s
@@ -120,6 +139,7 @@ def _repeat(clock: _Clock, times: int, step_s: float, busy: tuple[float, float],
     shift = times * step_s
     clock.compute_s += shift
     clock.comm_s += shift
+    clock.side_s += shift
     clock.ready_s = {name: at + shift for name, at in clock.ready_s.items()}
     compute, comm = clock.busy_s
     clock.busy_s = (compute + times * (compute - busy[0]), comm + times * (comm - busy[1]))

@@ -227,6 +227,7 @@ def _latent(frame: Frame, a: LatentAttention) -> Iterator[Op]:
         kv_lora_rank=a.kv_lora_rank, nope_head_dim=a.nope_head_dim, rope_head_dim=a.rope_head_dim,
         v_head_dim=a.v_head_dim, scale=a.scale, kv_dtype=frame.architecture.quantization.kv_cache, dtype=dtype,
         sparse_top_k=a.sparse_top_k, indexer_heads=a.indexer_heads, indexer_head_dim=a.indexer_head_dim,
+        indexer_inputs=(a.q_lora_rank or hidden, hidden) if a.indexer_heads else (0, 0),
         partial=partial, gathered=frame.context_prefill,
     )  # fmt: skip
     yield from _merge(frame, partial, heads, a.v_head_dim)

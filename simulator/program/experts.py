@@ -21,6 +21,21 @@ def popularity(experts: int, skew: float) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
+_ORDER_SEED = 20261123
+
+
+@lru_cache(maxsize=64)
+def busyness_order(experts: int, layout: Layout) -> tuple[int, ...]:
+    """Place of each expert in the order of popularity, 0 the busiest.
+
+    Which experts are busy has nothing to do with the rank that holds them: without copies a fixed draw; with copies
+    their own order, as the placement copies the first and deals the heaviest first.
+    """
+    if layout.redundant_experts:
+        return tuple(range(experts))
+    return tuple(int(place) for place in np.random.default_rng(_ORDER_SEED).permutation(experts))
+
+
 def _capped(share: NDArray[np.float64], top_k: int) -> NDArray[np.float64]:
     """No expert above 1 / top_k: what is over goes to the others in proportion."""
     limit = 1.0 / top_k
@@ -41,7 +56,8 @@ def _capped(share: NDArray[np.float64], top_k: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=1024)
 def expert_load(moe: MixtureOfExperts, layout: Layout, tokens: float, skew: float) -> ExpertLoad:
     """Expected rows of each local expert on each ep rank when `tokens` are routed by the whole group."""
-    share = _capped(popularity(moe.experts, skew), moe.top_k) * moe.top_k * tokens
+    ordered = _capped(popularity(moe.experts, skew), moe.top_k) * moe.top_k * tokens
+    share = ordered[list(busyness_order(moe.experts, layout))]
     placement = expert_placement(moe.experts, layout)
     per_slot = share / placement.replicas(moe.experts)
     return ExpertLoad(tuple(tuple(float(per_slot[e]) for e in placement.local(rank)) for rank in range(layout.ep)))
@@ -84,7 +100,8 @@ def visit_share(moe: MixtureOfExperts, layout: Layout, skew: float) -> tuple[flo
     A token's experts are different ones, drawn so that each is included as often as its popularity says; a copied
     expert is met on each of its ranks equally often. Exact where experts are evenly busy.
     """
-    inclusion = np.minimum(_capped(popularity(moe.experts, skew), moe.top_k) * moe.top_k, 1.0)
+    ordered = np.minimum(_capped(popularity(moe.experts, skew), moe.top_k) * moe.top_k, 1.0)
+    inclusion = ordered[list(busyness_order(moe.experts, layout))]
     placement = expert_placement(moe.experts, layout)
     odds, replicas = _odds(inclusion, moe.top_k), placement.replicas(moe.experts)
     elsewhere = np.ones((layout.ep, moe.experts))

@@ -176,6 +176,8 @@ class AttendLatent:
     sparse_top_k: int | None = None
     indexer_heads: int = 0
     indexer_head_dim: int = 0
+    indexer_inputs: tuple[int, int] = (0, 0)
+    """Widths the indexer's queries and its keys and weights are projected from (priced only)."""
     partial: bool = False
     gathered: bool = False
 

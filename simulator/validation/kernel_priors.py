@@ -81,7 +81,7 @@ PRIORS: dict[str, dict[str, Prior]] = {
         "mma": Prior(0.55, 0.3),
         "hbm": Prior(0.85, 0.1),
         "feed": Prior(100e9, 0.8),
-        "tile": Prior(0.8e-6, 0.8),
+        "tile": Prior(0.15e-6, 0.3),
         "aux": Prior(1.2, 0.8),
         "out": Prior(3.0, 0.8),
         "route": Prior(1.0, 1.0),

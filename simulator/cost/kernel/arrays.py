@@ -5,7 +5,8 @@ from numpy.typing import ArrayLike
 
 from simulator.cost.kernel import families
 from simulator.cost.kernel.families import AttentionKind
-from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows
+from simulator.cost.kernel.formats import canonical
+from simulator.cost.kernel.grouped import TILE, ExpertBlock, ExpertRows, filled, mma_rows
 from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.sizes import Array, sizes
 from simulator.hardware.device import Device
@@ -98,18 +99,19 @@ def mla_decode_times(
     return families.latent_decode_timed(device, sequences, kv_tokens, heads, widths, kv_dtype, backend).time_s
 
 
-def _even_rows(op: str, rows: ArrayLike, active: ArrayLike) -> ExpertRows:
+def _even_rows(op: str, rows: ArrayLike, active: ArrayLike, dtype: str) -> ExpertRows:
     """Rows spread evenly over the active experts."""
     r, a = sizes(op, {"rows": rows, "active": active})
     each = np.divide(r, a, out=np.zeros_like(r), where=a > 0)
-    return ExpertRows(r, a, a * np.ceil(each / 128.0))
+    pad = mma_rows(canonical(dtype))
+    return ExpertRows(r, a, a * filled(each, TILE), a * filled(each, pad) * pad)
 
 
 def grouped_gemm_times(
     device: Device, rows: ArrayLike, active: ArrayLike, n: ArrayLike, k: ArrayLike, dtype: str, variant: str = ""
 ) -> Array:
     """Seconds of grouped GEMMs of `rows` tokens spread evenly over `active` experts."""
-    return families.grouped_timed(device, _even_rows("grouped_gemm", rows, active), n, k, dtype, variant).time_s
+    return families.grouped_timed(device, _even_rows("grouped_gemm", rows, active, dtype), n, k, dtype, variant).time_s
 
 
 def moe_ffn_times(
@@ -123,7 +125,7 @@ def moe_ffn_times(
     variant: str = "",
 ) -> Array:
     """Seconds of expert blocks of `rows` tokens spread evenly over `active` local experts."""
-    spread = _even_rows("moe_ffn", rows, active)
+    spread = _even_rows("moe_ffn", rows, active, dtype)
     r, a, h, i = sizes("moe_ffn", {"rows": rows, "active": active, "hidden": hidden, "inter": inter})
     block = ExpertBlock(h, i, a, np.ones_like(r), r, np.asarray(2.0 if gated else 1.0))
     return families.experts_timed(device, spread, block, dtype, variant).time_s

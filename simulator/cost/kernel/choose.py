@@ -90,5 +90,15 @@ def latent_rows(generation: str) -> float:
 
 
 def experts_key(generation: str, dtype: str, variant: str) -> Key:
-    """MoE block: by expert format, generation and kernel variant ("", "cutlass", "deepgemm", "min_latency")."""
-    return Key(dtype, generation, (variant,) if variant else ())
+    """MoE block: by expert format, generation and kernel variant ("", "cutlass", "deepgemm", "min_latency").
+
+    Weight-only integer experts run in kernels like those of mxfp4 with bf16 activations (Marlin and Triton take both).
+    """
+    implementation = "mxfp4" if dtype in ("int4", "int8_wo") else dtype
+    return Key(implementation, generation, (variant,) if variant else ())
+
+
+def generated_experts_key() -> Key:
+    """TensorRT-LLM's generated expert kernels (Blackwell), measured in nvfp4; FlashInfer hands them to all engines and
+    all formats (trtllm_fp8_block_scale_moe, trtllm_fp4_block_scale_moe; FlashInfer 0.3, 2025-09)."""
+    return Key("nvfp4", "blackwell", ("min_latency",))

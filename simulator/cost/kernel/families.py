@@ -4,7 +4,7 @@ Each function checks sizes, finds the fitted parameters of the device's generati
 keeps it above the roofline. Zero work is 0 s. Errors: KernelError for sizes and formats that no kernel can have.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,12 +13,12 @@ from simulator.cost.kernel import choose, measured
 from simulator.cost.kernel.decode import decode_s
 from simulator.cost.kernel.formats import FORMATS, canonical
 from simulator.cost.kernel.gemm import gemm_s
-from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, experts_s, grouped_s
+from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, experts_s, grouped_s, mma_rows
 from simulator.cost.kernel.latent import latent_decode_s, latent_prefill_s
 from simulator.cost.kernel.parameters import Fit, fitted
 from simulator.cost.kernel.prefill import prefill_s
 from simulator.cost.kernel.prompts import Prompts
-from simulator.cost.kernel.roofline import LAUNCH_S, Timed, roofline_times
+from simulator.cost.kernel.roofline import USUAL, Timed, roofline_times
 from simulator.cost.kernel.silicon import silicon
 from simulator.cost.kernel.sizes import Array, sizes
 from simulator.cost.kernel.work import (
@@ -37,6 +37,10 @@ from simulator.hardware.device import Device
 
 QUANTISED = frozenset({"fp8", "fp8_block", "nvfp4", "int8", "mxfp4_mxfp8"})
 """Formats whose GEMM first quantises its bf16 input; the measured times hold that."""
+
+
+GENERATED_ROWS = 64.0
+"""Formats whose kernels pad to fewer rows multiply in bf16, which the generated expert kernels do not."""
 
 
 def _timed(device: Device, work: Work, seconds: Array, fit: Fit) -> Timed:
@@ -97,22 +101,32 @@ def bmm_timed(
 def grouped_timed(device: Device, rows: ExpertRows, n: ArrayLike, k: ArrayLike, dtype: str, variant: str = "") -> Timed:
     """One grouped GEMM of `rows` over the experts' [k, n] weights, launch included."""
     form = canonical(dtype)
-    r, active, tiles, columns, inner = sizes(
-        "grouped_gemm", {"rows": rows.rows, "active": rows.active, "tiles": rows.row_tiles, "n": n, "k": k}
-    )
+    counts = {"rows": rows.rows, "active": rows.active, "tiles": rows.row_tiles, "padded": rows.padded}
+    r, active, tiles, padded, columns, inner = sizes("grouped_gemm", {**counts, "n": n, "k": k})
     work = grouped_work(r, active, columns, inner, form)
     if not choose.lends(device.generation):
         return roofline_times(device, work)
     fit = fitted("experts", choose.experts_key(device.generation, form, variant))
     operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
-    seconds = LAUNCH_S + grouped_s(
-        silicon(device, form), ExpertRows(r, active, tiles), columns, inner, operand, fit.parameters
+    seconds = USUAL.launch_s + grouped_s(
+        silicon(device, form), ExpertRows(r, active, tiles, padded), columns, inner, operand, fit.parameters
     )
     return _timed(device, work, seconds, fit)
 
 
-def experts_timed(device: Device, rows: ExpertRows, block: ExpertBlock, dtype: str, variant: str = "") -> Timed:
-    """A whole expert block: route, permute, gate and up, activation, down, un-permute."""
+def experts_timed(
+    device: Device,
+    rows: ExpertRows,
+    block: ExpertBlock,
+    dtype: str,
+    variant: str = "",
+    chain_s: float | None = None,
+) -> Timed:
+    """A whole expert block: route, permute, gate and up, activation, down, un-permute.
+
+    `chain_s`: the launches of an engine's own chain of kernels, in place of the measured tables' (None: as measured).
+    On Blackwell without a `variant` the faster of the format's own kernels and the generated ones, as engines tune.
+    """
     form = canonical(dtype)
     wide = block.inter * block.gate_and_up
     up = grouped_work(rows.rows, rows.active, wide, block.hidden, form)
@@ -120,9 +134,24 @@ def experts_timed(device: Device, rows: ExpertRows, block: ExpertBlock, dtype: s
     work = Work(up.flops + down.flops, up.moved_bytes + down.moved_bytes, form)
     if not choose.lends(device.generation):
         return roofline_times(device, work)
-    fit = fitted("experts", choose.experts_key(device.generation, form, variant))
+    timed = _experts_by(device, rows, block, work, choose.experts_key(device.generation, form, variant), chain_s)
+    if variant or device.generation != "blackwell" or mma_rows(form) < GENERATED_ROWS:
+        return timed
+    other = _experts_by(device, rows, block, work, choose.generated_experts_key(), chain_s)
+    # Block-scaled activations are quantised before either product by kernels of their own.
+    quantise_s = 2.0 * USUAL.launch_s if form == "fp8_block" else 0.0
+    return replace(timed, time_s=np.minimum(timed.time_s, other.time_s + quantise_s))
+
+
+def _experts_by(
+    device: Device, rows: ExpertRows, block: ExpertBlock, work: Work, key: choose.Key, chain_s: float | None
+) -> Timed:
+    """The block by the kernels of one group."""
+    form = work.dtype
+    fit = fitted("experts", key)
     operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
-    return _timed(device, work, experts_s(silicon(device, form), rows, block, operand, fit.parameters), fit)
+    own = fit.parameters if chain_s is None else {**fit.parameters, "launch": chain_s}
+    return _timed(device, work, experts_s(silicon(device, form), rows, block, operand, own), fit)
 
 
 @dataclass(frozen=True, slots=True)

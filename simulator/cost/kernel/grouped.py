@@ -8,21 +8,39 @@ from simulator.cost.kernel.silicon import Parameters, Silicon, either
 from simulator.cost.kernel.sizes import Array
 
 PARAMETERS = ("launch", "mma", "hbm", "feed", "tile", "aux", "out", "route", "expert", "tok")
-_TILE = 128.0
+TILE = 128.0
+
+
+def mma_rows(form: str) -> float:
+    """Rows that tensor instructions pad an expert's few tokens to.
+
+    Weight-only kernels (Marlin, Triton) expand weights in registers and multiply with mma.sync's 16 rows; the others
+    use wgmma or tcgen05, 64 rows or more (PTX ISA 8.7, shapes of mma, wgmma and tcgen05.mma).
+    """
+    return 16.0 if form in ("int4", "int8_wo", "mxfp4") else 64.0
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertRows:
-    """What the local experts of one rank receive: tokens in all, experts with any, and 128-row tiles."""
+    """What the local experts of one rank receive: tokens in all, experts with any, 128-row tiles, rows multiplied."""
 
     rows: Array
     active: Array
     row_tiles: Array
+    padded: Array
 
 
-def expert_rows(loads: Array) -> ExpertRows:
+def filled(rows: Array, tile: float) -> Array:
+    """Tiles that `rows` fill: one at least, and half a tile lost on average, as an expert's rows vary step by step."""
+    return np.where(rows > 0, np.maximum(1.0, rows / tile + 0.5), 0.0)
+
+
+def expert_rows(loads: Array, form: str) -> ExpertRows:
     """Summarise `loads` [..., draws, local experts] (tokens of each expert), averaged over draws."""
-    return ExpertRows(loads.sum(-1).mean(-1), (loads > 0).sum(-1).mean(-1), np.ceil(loads / _TILE).sum(-1).mean(-1))
+    tiles, padded = filled(loads, TILE), filled(loads, mma_rows(form)) * mma_rows(form)
+    return ExpertRows(
+        loads.sum(-1).mean(-1), (loads > 0).sum(-1).mean(-1), tiles.sum(-1).mean(-1), padded.sum(-1).mean(-1)
+    )
 
 
 def grouped_s(
@@ -30,14 +48,14 @@ def grouped_s(
 ) -> Array:
     """Seconds of one grouped GEMM's body (no launch): every active expert's [k, n] weight is read once."""
     weight, activation = operand_bytes
-    column_tiles = np.ceil(n / _TILE)
+    column_tiles = np.ceil(n / TILE)
     tiles = rows.row_tiles * column_tiles
-    multiply = 2.0 * rows.row_tiles * _TILE * column_tiles * _TILE * k / (facts.peak_flops_per_s * p["mma"])
+    multiply = 2.0 * rows.padded * column_tiles * TILE * k / (facts.peak_flops_per_s * p["mma"])
+    multiply = multiply + p["tile"] * tiles / facts.sm_count
     moved = rows.active * n * k * weight + rows.rows * (k * activation + 2.0 * n)
     memory = moved / (facts.hbm_bytes_per_s * p["hbm"])
-    alone = np.where(tiles > 0, _TILE * k * weight / p["feed"], 0.0)
-    body = either(either(multiply, memory, 4.0), alone, 4.0)
-    return body + p["tile"] * tiles / facts.sm_count
+    alone = np.where(tiles > 0, TILE * k * weight / p["feed"], 0.0)
+    return either(either(multiply, memory, 4.0), alone, 4.0)
 
 
 @dataclass(frozen=True, slots=True)

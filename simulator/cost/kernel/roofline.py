@@ -10,12 +10,23 @@ from simulator.cost.kernel.work import Work, compute_s, memory_s
 from simulator.cost.price import Provenance
 from simulator.hardware.device import Device
 
-# Dense matmul reaches 70 to 87 % of the datasheet peak (stas00/ml-engineering 744d01e, 2026-08-22, measured achievable
-# matmul FLOPS), large copies about 85 to 92 % of HBM bandwidth (same).
-COMPUTE_EFFICIENCY: Final = 0.72
-MEMORY_EFFICIENCY: Final = 0.82
-LAUNCH_S: Final = 4e-6
-"""A kernel inside a CUDA graph, empty: 2 to 5 us from launch to retirement (aiconfigurator operator tables, 2026)."""
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What kernels reach: fractions of the dense peak and of the memory bandwidth, and a launch floor."""
+
+    compute: float
+    memory: float
+    launch_s: float
+
+
+USUAL: Final = Reach(0.72, 0.82, 3.0e-6)
+"""Dense matmul reaches 70 to 87 % of the datasheet peak, large copies about 85 to 92 % of HBM bandwidth
+(stas00/ml-engineering 744d01e, 2026-08-22)."""
+REACH: Final = {
+    "cdna3": Reach(0.55, 0.50, 14e-6),
+    "cdna4": Reach(0.68, 0.65, 6e-6),
+}
 ERROR: Final = 0.4
 """Relative error of rooflines seen against measured kernels (issue: 20 to 60 %)."""
 
@@ -34,5 +45,6 @@ class Timed:
 def roofline_times(device: Device, work: Work) -> Timed:
     """Launch plus the slower side at its efficiency; 0 where there is nothing to do."""
     compute, memory = compute_s(device, work), memory_s(device, work)
-    slower = np.maximum(compute / COMPUTE_EFFICIENCY, memory / MEMORY_EFFICIENCY)
-    return Timed(np.where(work.moved_bytes > 0, LAUNCH_S + slower, 0.0), compute, memory, "roofline", ERROR)
+    reach = REACH.get(device.generation, USUAL)
+    slower = np.maximum(compute / reach.compute, memory / reach.memory)
+    return Timed(np.where(work.moved_bytes > 0, reach.launch_s + slower, 0.0), compute, memory, "roofline", ERROR)

@@ -212,22 +212,25 @@ def _experts_key(row: dict[Hashable, object]) -> Key:
     return choose.experts_key(_generation(row), canonical(_text(row, "dtype")), _variant(row))
 
 
-def _loads(frame: pd.DataFrame) -> ExpertRows:
+def _loads(frame: pd.DataFrame, forms: list[str]) -> ExpertRows:
     counts = frame[["num_tokens", "experts", "topk", "moe_ep"]].astype(int).itertuples(index=False, name=None)
     found = [
-        expert_rows(expert_loads(tokens, experts, top_k, ranks, str(distribution)))
-        for (tokens, experts, top_k, ranks), distribution in zip(counts, frame["distribution"], strict=True)
+        expert_rows(expert_loads(tokens, experts, top_k, ranks, str(distribution)), form)
+        for (tokens, experts, top_k, ranks), distribution, form in zip(
+            counts, frame["distribution"], forms, strict=True
+        )
     ]
     return ExpertRows(
         np.array([float(f.rows) for f in found]),
         np.array([float(f.active) for f in found]),
         np.array([float(f.row_tiles) for f in found]),
+        np.array([float(f.padded) for f in found]),
     )
 
 
 def _experts_case(frame: pd.DataFrame) -> Case:
     forms = [canonical(dtype) for dtype in frame["dtype"]]
-    chips, operands, rows = _chips(frame, forms), _operands(forms), _loads(frame)
+    chips, operands, rows = _chips(frame, forms), _operands(forms), _loads(frame, forms)
     gated = np.where(frame["kernel_source"].fillna("").str.contains("nongated"), 1.0, 2.0)
     inter = _column(frame, "inter_size") / _column(frame, "moe_tp")
     hidden, experts, top_k, tokens = (_column(frame, name) for name in ("hidden", "experts", "topk", "num_tokens"))

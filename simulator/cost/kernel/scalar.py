@@ -188,7 +188,7 @@ def mla_decode(
 def grouped_gemm(device: Device, rows: tuple[int, ...], n: int, k: int, dtype: str, variant: str = "") -> Price:
     """One launch over local experts; `rows` is the tokens of each."""
     (loads,) = sizes("grouped_gemm", {"rows": np.array(rows or (0,))})
-    return _price(families.grouped_timed(device, expert_rows(loads[None, :]), n, k, dtype, variant))
+    return _price(families.grouped_timed(device, expert_rows(loads[None, :], canonical(dtype)), n, k, dtype, variant))
 
 
 @lru_cache(maxsize=_CACHE)
@@ -202,17 +202,21 @@ def moe_ffn(
     tokens: int | None = None,
     top_k: int = 1,
     variant: str = "",
+    chain_s: float | None = None,
 ) -> Price:
     """An expert block on one rank: permute, gate and up, activation, down, un-permute and sum, as engines fuse it.
 
     `rows` is the tokens of each local expert; `tokens` the distinct tokens on the rank (None: every row is one, as
-    after a dispatch that sends a copy per expert) of `top_k` choices each.
+    after a dispatch that sends a copy per expert) of `top_k` choices each. `chain_s`: launches of an engine's own chain
+    of kernels in place of the measured tables'.
     """
     (loads,) = sizes("moe_ffn", {"rows": np.array(rows or (0,))})
     sent = loads.sum() if tokens is None else tokens
     h, i, t, k = sizes("moe_ffn", {"hidden": hidden, "inter": inter, "tokens": sent, "top_k": top_k})
     block = ExpertBlock(h, i, np.asarray(float(len(rows))), k, t, np.asarray(2.0 if gated else 1.0))
-    return _price(families.experts_timed(device, expert_rows(loads[None, :]), block, dtype, variant))
+    return _price(
+        families.experts_timed(device, expert_rows(loads[None, :], canonical(dtype)), block, dtype, variant, chain_s)
+    )
 
 
 @lru_cache(maxsize=_CACHE)

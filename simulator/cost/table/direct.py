@@ -19,6 +19,10 @@ from simulator.program.build import Program, Segment, build, stage_layers
 from simulator.program.work import AttentionShape, Sequence, Work
 
 ATTENTION = (ops.Attend, ops.AttendLatent, ops.AttendLinear)
+PACKING = (ops.DispatchPack, ops.DispatchUnpack, ops.CombinePack, ops.CombineUnpack)
+REDUCED_NORM = 0.5
+"""What a norm inside an all_reduce still takes, over a kernel of its own: its second pass, not its launch."""
+SHARED = (ops.Linear, ops.Activate, ops.Gate)
 AttentionOp = ops.Attend | ops.AttendLatent | ops.AttendLinear
 
 
@@ -76,8 +80,8 @@ class DirectPricer:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.stages = stages_of(setup)
-        self._steps = StepPricer(setup.device, lambda op: price_comm(setup, op), self._compute)
-        self._whole = StepPricer(setup.device, lambda op: price_comm(setup, op), self._with_attention)
+        self._steps = StepPricer(setup.device, lambda op: price_comm(setup, op), self._compute, self._beside)
+        self._whole = StepPricer(setup.device, lambda op: price_comm(setup, op), self._with_attention, self._beside)
         self.body = lru_cache(maxsize=4096)(self._body)
         self.head = lru_cache(maxsize=4096)(self._head)
         self.prefill_attention = lru_cache(maxsize=16384)(self._prefill_attention)
@@ -89,12 +93,29 @@ class DirectPricer:
 
     def _with_attention(self, op: ops.ComputeOp) -> Price:
         engine = self.setup.engine
-        if isinstance(op, engine.fused):
+        if isinstance(op, engine.fused) or op.name in engine.fused_names or self._inside(op):
             return NOTHING
         busiest = max(range(len(op.load.rows)), key=op.load.totals.__getitem__) if isinstance(op, ops.Experts) else 0
         backend = engine.gemm_kernels if isinstance(op, ops.Linear) else engine.kernels
-        price = price_op(op, self.setup.device, busiest, backend)
-        return Price(price.time_s / engine.kernel_share, price.provenance, price.error, price.bound)
+        chain_s = engine.expert_chain_s(self.setup.device.generation)
+        price = price_op(op, self.setup.device, busiest, backend, chain_s)
+        share = engine.kernel_share / REDUCED_NORM if self._reduced(op) else engine.kernel_share
+        return Price(price.time_s / share, price.provenance, price.error, price.bound)
+
+    def _inside(self, op: ops.ComputeOp) -> bool:
+        """Whether the expert exchange's kernels pack and unpack, and were measured with it."""
+        return isinstance(op, PACKING) and self.setup.program.expert_kernel != "nccl"
+
+    def _reduced(self, op: ops.ComputeOp) -> bool:
+        """Whether the all_reduce before adds and normalises too."""
+        if not isinstance(op, ops.Norm) or len(op.inputs) != 2:
+            return False
+        layout = self.setup.layout
+        return layout.tp > 1 and not layout.sequence_parallel and op.tokens <= self.setup.engine.reduced_norm_tokens
+
+    def _beside(self, op: ops.Op) -> bool:
+        """Whether the op runs on a second compute stream: a shared expert beside the routed ones."""
+        return isinstance(op, SHARED) and "shared_expert" in op.name and op.tokens <= self.setup.engine.side_tokens
 
     def program(self, stage: int, work: Work, skew: float) -> Program:
         """The stage's program for one micro-batch."""
