@@ -24,6 +24,7 @@ from simulator.validation.serving_setup import (
     with_cache,
 )
 from simulator.validation.table_closed_loop import OUTCOMES, predict, replay
+from simulator.validation.table_speculative import predict as predict_speculative
 from simulator.validation.tables import OUTCOMES as ALL_OUTCOMES
 from simulator.validation.tables import read_table
 
@@ -112,7 +113,7 @@ def test_kv_memory_is_what_weights_and_activations_leave() -> None:
     # 70 GB of fp8 weights over four ranks, 90 % of an H100; embeddings and head stay in bf16.
     assert left == pytest.approx(setup.device.hbm_bytes * 0.9 - 70.6e9 / 4, rel=0.05)
     pages = memory_for(server(setup, frame), policy_for(setup, frame.iloc[0]), 640)
-    assert pages.capacity * 16 == pytest.approx(left / (327_680 / 4), rel=0.01)
+    assert pages.capacity * 16 == pytest.approx(left / (163_840 / 4), rel=0.01)  # KV in fp8
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the measured tables lie beside the repository, and are not here")
@@ -153,3 +154,50 @@ def test_a_dynamo_image_is_not_an_engine_version() -> None:
 
 def test_the_predictor_sees_no_outcome() -> None:
     assert set(OUTCOMES) <= set(ALL_OUTCOMES["serving_closed_loop"])
+
+
+DEEPSEEK = {"model": "deepseek-ai/DeepSeek-R1", "gpu": "B200", "tp": 8, "gpus": 8}
+
+
+def trt(**changes: object) -> pd.Series:
+    return rows(
+        DEEPSEEK | {"framework": "TensorRT-LLM", "isl_nominal": 1024, "osl_nominal": 1024, "concurrency": 64} | changes
+    ).iloc[0]
+
+
+def test_tensorrt_llm_steps_hold_what_the_scripts_of_their_time_allow() -> None:
+    policies = {
+        name: policy_for(setup_of(row, context()), row)
+        for name, row in {
+            "old": trt(framework_version="release:1.1.0rc2.post2"), "new": trt(framework_version="release:1.2.0rc6"),
+            "dated": trt(date="2025-12-03"), "later": trt(date="2026-02-03"),
+            "foreign": trt(date="2025-12-03", protocol="some gap analysis"),
+        }.items()
+    }  # fmt: skip
+    assert {name: policy.max_batched_tokens for name, policy in policies.items()} == {
+        "old": 1152, "new": 8192, "dated": 1152, "later": 8192, "foreign": 8192,
+    }  # fmt: skip
+    assert [policies[name].wait_steps for name in ("old", "new", "foreign")] == [0, 40, 0]
+    assert [policies[name].together_steps for name in ("new", "foreign")] == [60, 0]
+    llama = {"model": "meta-llama/Llama-3.1-70B", "tp": 4, "gpus": 4, "date": "2025-10-29"}
+    row = trt(**llama)
+    policy = policy_for(setup_of(row, context()), row)
+    assert (policy.max_batched_tokens, policy.wait_share, policy.wait_steps) == (2248, 0.9, 20)
+
+
+def test_drafting_servers_take_what_the_scripts_set_and_answer_faster() -> None:
+    frame = rows(
+        *(DEEPSEEK | {"framework": engine, "spec_decoding": drafts}
+          for engine in ("TensorRT-LLM", "SGLang") for drafts in ("mtp", "none"))
+    )  # fmt: skip
+    answer = predict_speculative(frame, context())
+    assert (answer.not_covered_because == "").all()
+    assert list(answer.index) == list(frame.index)
+    tpot = answer.predicted_mean_tpot_s.to_numpy()
+    assert 1.2 < tpot[1] / tpot[0] < 2.952
+    assert 1.2 < tpot[3] / tpot[2] < 2.44
+    policies = [policy_for(setup_of(row, context()), row) for _, row in frame.iterrows()]
+    assert [policy.draft_tokens for policy in policies] == [3, 0, 2, 0]
+    assert [round(policy.tokens_per_step, 3) for policy in policies] == [2.952, 1.0, 2.44, 1.0]
+    ranks = pd.Series(frame.iloc[0].to_dict() | {"tp": 1, "dp_attention": 8, "ep": 8})
+    assert policy_for(setup_of(ranks, context()), ranks).draft_tokens == 1

@@ -19,26 +19,29 @@ from simulator.parallel.layout import Layout
 from simulator.serving.policy import Policy, find_policy
 from simulator.topology.group import GroupLinks
 from simulator.validation.context import Context
+from simulator.validation.launch_settings import (
+    SGLANG_CHUNK,
+    SGLANG_CHUNK_CDNA,
+    SGLANG_MTP_CHUNK,
+    SGLANG_POLL,
+    SGLANG_POLL_CDNA,
+    TRT_TOGETHER,
+    documented,
+    speculates,
+    speculation_of,
+    trt_tokens,
+    trt_wait,
+)
 from simulator.validation.links import group_links, text
 
 POLICY_OF = {"vllm": "vllm", "sglang": "sglang", "tensorrtllm": "tensorrt-llm"}
-# How the public runs start their servers, where it is not the engine's default. Source: the launch scripts of
-# github.com/SemiAnalysisAI/InferenceX, benchmarks/*.sh and benchmarks/single_node/*.sh, 2025-10 to 2026-03.
 FP8_CACHE = {"tensorrt-llm": ("hopper", "blackwell"), "vllm": ("blackwell",), "sglang": ("blackwell", "cdna3")}
-"""Engine -> GPU generations on which its KV cache is stored in fp8."""
-SGLANG_CHUNK = {"fp8": 32_768, "fp4": 16_384}
-"""SGLang's --chunked-prefill-size by the checkpoint's precision."""
-SGLANG_CHUNK_CDNA = 131_072
-SGLANG_POLL = (10, 30, 16)
-"""--scheduler-recv-interval on Blackwell, decode steps between looks for requests: below and from so many clients."""
-SGLANG_POLL_CDNA = 4
-"""--num-continuous-decode-steps on MI300X and MI325X."""
-TRT_GPT_OSS_TOKENS = 20_000
-"""TensorRT-LLM's --max_num_tokens for gpt-oss."""
-TRT_LEAST_TOKENS = 8_192
-"""The same for other models, which get as many as one prompt and the decodes need."""
-PROMPT_SLACK = 128
-"""What the scripts add to prompt and decodes before rounding to 64."""
+"""Engine -> GPU generations on which its KV cache is stored in fp8 (source: see `launch_settings`)."""
+FP8_CACHE_LLAMA = ("vllm", "llama")
+"""Engine and family of which it is so everywhere (70b_*.sh: kv-cache-dtype: fp8)."""
+BLOCK_FP8 = ("qwen3", "glm_moe_dsa")
+"""Families whose makers' fp8 checkpoints scale 128 x 128 blocks (quantization_config.weight_block_size of
+Qwen/Qwen3-235B-A22B-FP8, Qwen/Qwen3.5-397B-A17B-FP8 and zai-org/GLM-5-FP8, 2025-07 to 2026-02)."""
 PROMPTS_TOGETHER = (1, 4, 16, 64)
 """Numbers of prompts in one step that are tabulated."""
 
@@ -62,6 +65,8 @@ def stored(architecture: Architecture, precision: str) -> Architecture:
     family = name.removeprefix("nv").removeprefix("mx")[:3]
     if any(family in dtype for dtype in (own.weights, own.experts)):
         return architecture
+    if name == "fp8" and architecture.family.startswith(BLOCK_FP8):
+        name = "fp8_block"
     quantization = with_precision(own, name)
     if name == "int4":
         quantization = override(own, experts="int4")
@@ -103,16 +108,12 @@ def links_of(gpu: str, gpus: int, nodes: int, layout: Layout) -> Callable[[tuple
 
 def batched_tokens(engine: str, setup: Setup, row: Any, default: int) -> int:
     """Tokens of one step as the public runs set them."""
-    longest = int(row.isl_nominal)
     if engine == "sglang":
         if setup.device.generation.startswith("cdna"):
             return SGLANG_CHUNK_CDNA
-        return SGLANG_CHUNK.get(text(row.precision), default)
+        return SGLANG_MTP_CHUNK if speculates(row) else SGLANG_CHUNK.get(text(row.precision), default)
     if engine == "tensorrt-llm":
-        if setup.architecture.family == "gpt_oss":
-            return TRT_GPT_OSS_TOKENS
-        needed = (int(row.concurrency) + longest + PROMPT_SLACK - 1) // 64 * 64
-        return max(TRT_LEAST_TOKENS, needed)
+        return trt_tokens(row, setup.architecture.family)
     return default
 
 
@@ -130,6 +131,8 @@ def setup_of(row: Any, context: Context) -> Setup:
     device = find_device(text(row.gpu))
     model = stored(context.model(text(row.model)), text(row.precision))
     model = replace(model, quantization=with_cache(model.quantization, engine, device))
+    if (engine, model.family) == FP8_CACHE_LLAMA and documented(row):
+        model = replace(model, quantization=override(model.quantization, kv_cache="fp8"))
     layout = layout_of(row)
     profile = replace(engine_profile(row), launch_s=PROMPT_OP_S[engine])
     return Setup(model, layout, device, links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout), profile)
@@ -142,12 +145,18 @@ def same_server(setup: Setup) -> tuple[Hashable, ...]:
 
 
 def server(setup: Setup, rows: pd.DataFrame) -> Server:
-    """The server that all `rows` ask, its table as large as they need. Raises DoesNotFitError."""
+    """The server that all `rows` ask (which all draft tokens, or none does), its table as large as they need.
+
+    Raises DoesNotFitError.
+    """
     memory = kv_memory_bytes(setup)
     clients, longest = int(rows.concurrency.max()), int((rows.isl_nominal + rows.osl_nominal).max())
     most = max(policy_for(setup, row).max_batched_tokens for row in rows.itertuples())
     tokens = min(most, int(rows.isl_nominal.max()) * clients) + clients
-    options = TableOptions(tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,))
+    drafts = speculation_of(rows.iloc[0], policy_name(text(rows.framework.iloc[0])), setup.architecture)
+    options = TableOptions(
+        tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,), speculation=drafts
+    )  # fmt: skip
     return Server(setup, build_table(setup, options), memory)
 
 
@@ -157,4 +166,12 @@ def policy_for(setup: Setup, row: Any) -> Policy:
     own = find_policy(engine)
     tokens = batched_tokens(engine, setup, row, own.max_batched_tokens)
     polls = poll_steps(engine, setup.device, int(row.concurrency))
-    return replace(own, max_batched_tokens=tokens, poll_steps=polls)
+    policy = replace(own, max_batched_tokens=tokens, poll_steps=polls)
+    if engine == "tensorrt-llm":
+        share, steps = trt_wait(row, setup.architecture.family)
+        together = TRT_TOGETHER if documented(row) else 0
+        policy = replace(policy, wait_share=share, wait_steps=steps, together_steps=together)
+    drafts = speculation_of(row, engine, setup.architecture)
+    if drafts is None:
+        return policy
+    return replace(policy, draft_tokens=drafts.tokens, tokens_per_step=drafts.tokens_per_step)

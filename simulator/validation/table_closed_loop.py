@@ -17,6 +17,9 @@ from simulator.metrics.serving import request_frame
 from simulator.serving.batcher import Batcher
 from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
+from simulator.validation.launch_settings import DOCUMENTED as DOCUMENTED
+from simulator.validation.launch_settings import before_floor, documented
+from simulator.validation.links import text
 from simulator.validation.serving_setup import policy_for, same_server, server, setup_of
 from simulator.workload import closed_loop
 
@@ -28,7 +31,6 @@ OUTCOMES = (
     "mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s", "mean_tpot_s", "median_tpot_s", "p90_tpot_s",
     "p99_tpot_s", "mean_e2el_s", "output_tokens_per_s_per_gpu", "total_tokens_per_s_per_gpu",
 )  # fmt: skip
-DOCUMENTED = "InferenceX closed loop"
 
 
 def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
@@ -60,7 +62,12 @@ def _fill(answer: pd.DataFrame, setup: Setup, rows: pd.DataFrame, plain: pd.Data
     except ShardsimError as error:
         refuse(answer, rows.index, str(error))
         return
-    for _, same in plain.groupby([*LOAD, "framework", "precision"], sort=False):
+    # What a launch depends on besides the server and its load.
+    launches = [
+        (text(row.framework), text(row.precision), documented(row), before_floor(row)) for row in rows.itertuples()
+    ]
+    loads = plain.assign(launch=[str(launch) for launch in launches])
+    for _, same in loads.groupby([*LOAD, "launch"], sort=False):
         try:
             outcomes = replay(found, rows.loc[same.index[0]])
         except ShardsimError as error:

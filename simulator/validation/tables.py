@@ -19,6 +19,12 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
         *("output_tokens_per_s_per_gpu", "total_tokens_per_s_per_gpu"),
         *("mean_power_w_per_gpu", "joules_per_output_token"),
     ),
+    "serving_speculative": (
+        *("mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s"),
+        *("mean_tpot_s", "median_tpot_s", "p90_tpot_s", "p99_tpot_s", "mean_e2el_s"),
+        *("output_tokens_per_s_per_gpu", "total_tokens_per_s_per_gpu"),
+        *("mean_power_w_per_gpu", "joules_per_output_token"),
+    ),
     "serving_open_loop": (
         *("achieved_requests_per_s", "mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s"),
         *("mean_tpot_s", "median_tpot_s", "p90_tpot_s", "p99_tpot_s", "mean_e2el_s"),
@@ -35,6 +41,10 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "kernels": (),
     "serving_offline": ("tp", "pp", "batch_size", "isl", "osl"),
     "serving_closed_loop": (
+        *("nodes", "gpus", "tp", "pp", "ep", "dp_attention"),
+        *("isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"),
+    ),
+    "serving_speculative": (
         *("nodes", "gpus", "tp", "pp", "ep", "dp_attention"),
         *("isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"),
     ),
@@ -57,6 +67,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "kernels": ("gpu", "op"),
     "serving_offline": ("release", "gpu", "framework", "model", "precision", "metric"),
     "serving_closed_loop": ("gpu", "framework", "framework_version", "model", "precision", "protocol"),
+    "serving_speculative": ("gpu", "framework", "framework_version", "model", "precision", "protocol", "spec_decoding"),
     "serving_open_loop": (
         *("suite", "release", "system", "gpu", "framework", "model", "precision", "kv_dtype", "attention_dp"),
         *("max_num_tokens", "scenario", "workload", "load_kind", "spec_decoding"),
