@@ -36,6 +36,8 @@ class Assessed:
     curve: Curve | None
     kv_tokens: float = 0.0
     """That a lane's KV memory holds."""
+    best_s: float = 0.0
+    """What misses the limit in the best case, where that is why it was refused."""
 
 
 def families(designs: tuple[Design, ...]) -> tuple[tuple[Design, ...], ...]:
@@ -112,11 +114,17 @@ def _curves(question: Question, design: Design, table: StepTable, tokens: float,
 
 
 def _refused(
-    question: Question, design: Design, role: Role, status: Status, reason: str, binding: Constraint
+    question: Question,
+    design: Design,
+    role: Role,
+    status: Status,
+    reason: str,
+    binding: Constraint,
+    best_s: float = 0.0,
 ) -> Assessed:
     space = question.space
     return Assessed(
-        design, role, space.max_sequences[0], space.max_batched_tokens[0], status, reason, binding, None
+        design, role, space.max_sequences[0], space.max_batched_tokens[0], status, reason, binding, None, 0.0, best_s
     )  # fmt: skip
 
 
@@ -141,7 +149,7 @@ def skew_of(setup: Setup) -> float:
     return ROUTING_SKEW if moe else 0.0
 
 
-def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str, Constraint] | None:
+def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str, Constraint, float] | None:
     """Why not even one request on an idle replica is served within the limits; None: it is."""
     slo, traffic = question.slo, question.traffic
     skew = skew_of(direct.setup)
@@ -152,7 +160,11 @@ def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str
             attention = direct.decode_attention(s.index, 1, length, 1).time_s
             best += s.times * (direct.body(s.index, 1, True, skew).time_s + attention)
         if best > slo.tpot_s:
-            return f"one sequence alone takes {best * 1e3:.1f} ms a token; the limit is {slo.tpot_s * 1e3:g} ms", "tpot"
+            return (
+                f"one sequence alone takes {best * 1e3:.1f} ms a token; the limit is {slo.tpot_s * 1e3:g} ms",
+                "tpot",
+                best,
+            )
     limit = min(slo.ttft_s or inf, slo.e2el_s or inf)
     if role != "decode" and limit < inf:
         prompt = round(traffic.mean_input)
@@ -161,7 +173,7 @@ def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str
             attention = direct.prefill_attention(s.index, prompt, 0, 1).time_s
             best += s.times * (direct.body(s.index, prompt, False, skew).time_s + attention)
         if best > limit:
-            return f"a prompt alone takes {best:.3g} s; the limit is {limit:g} s", "ttft"
+            return f"a prompt alone takes {best:.3g} s; the limit is {limit:g} s", "ttft", best
     return None
 
 

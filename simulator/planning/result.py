@@ -162,12 +162,12 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """The winner's design again with one input changed, by steady-state analysis on both sides."""
+    """The winner's design again with one input changed: its simulated load changed as the steady state's is."""
 
     name: str
     """"10 % more traffic", "twice the NIC", "next GPU generation: B200", "fp8", "20 % longer prompts", ...."""
     metric: str
-    """What is compared: "GPUs", "requests/s" or "$/M tokens"."""
+    """What is compared: "GPUs", "requests/s", "$/M tokens" or "requests/s per GPU"."""
     before: float
     after: float | None
     """None: with this change the design no longer holds, `note` says why."""

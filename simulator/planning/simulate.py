@@ -173,17 +173,23 @@ class Replays:
 
     def point(self, load: float) -> Point:
         """One simulation at this load."""
-        question, part = self._question, self._part
-        curve = part.curve
+        curve = self._part.curve
         batch = 0.0
         if curve is not None:
             _, _, e2el, batch, _ = curve.at(min(load, curve.load[-1]))
             batch = max(batch, load * e2el)
         count = int(min(MOST, max(FEWEST, LIVES * batch)))
-        requests = question.traffic.requests(load, count)
-        served = self._serve(requests)
+        served, ttft, tpot = self.run(load, count)
         first = min(int(WARM * batch), len(served.arrival_s) // 2)
-        return self._told(load, served, first)
+        return self._told(load, served, ttft[first:], tpot[first:])
+
+    def run(self, load: float, count: int) -> tuple[Served, Floats, Floats]:
+        """(what was served, TTFT, TPOT) of about `count` requests at this load, in seconds."""
+        served = self._serve(self._question.traffic.requests(load, count))
+        ttft = served.first_token_s - served.arrival_s + self._moved_s + self._late(self._setup.layout.pp)
+        # The token that came with a prompt's KV is out: what a sequence waits for pages is between its tokens.
+        since = served.arrival_s if self._part.role == "decode" else served.first_token_s
+        return served, ttft, (served.finish_s - since) / np.maximum(served.output_tokens - 1, 1)
 
     def _serve(self, requests: Requests) -> Served:
         layout, memory = self._setup.layout, self._memory
@@ -202,14 +208,10 @@ class Replays:
             return serve(requests, batchers, DecodeOnly(ring))
         return serve(requests, batchers, ring)
 
-    def _told(self, load: float, served: Served, first: int) -> Point:
+    def _told(self, load: float, served: Served, ttft: Floats, tpot: Floats) -> Point:
+        """The point; `ttft` and `tpot` are those that count, the last of all."""
         slo, role, stages = self._question.slo, self._part.role, self._setup.layout.pp
-        tokens = np.maximum(served.output_tokens[first:] - 1, 1)
-        ttft = served.first_token_s[first:] - served.arrival_s[first:] + self._moved_s + self._late(stages)
-        # The token that came with a prompt's KV is out: what a sequence waits for pages is between its tokens.
-        since = served.arrival_s if role == "decode" else served.first_token_s
-        tpot = (served.finish_s[first:] - since[first:]) / tokens
-        e2el = ttft + tpot * (served.output_tokens[first:] - 1)
+        e2el = ttft + tpot * (served.output_tokens[-len(ttft) :] - 1)
         last = float(served.arrival_s[-1])
         waiting = int((served.first_token_s > last).sum())
         lanes = self._setup.layout.dp_attention * stages

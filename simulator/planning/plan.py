@@ -1,0 +1,104 @@
+"""A plan: the question answered, explained, and told with its confidence."""
+
+from time import perf_counter
+
+from simulator.planning.confidence import confidence_of
+from simulator.planning.execute import Executor
+from simulator.planning.explain import binding_of, explanations, relax
+from simulator.planning.pareto import fronts
+from simulator.planning.question import Question
+from simulator.planning.result import Asked, PlanResult, Price, TrafficPoint
+from simulator.planning.search import Found, find, held
+from simulator.planning.timeline import Timeline, timeline
+from simulator.planning.whatif import sensitivity
+
+
+def plan(question: Question, executor: Executor) -> PlanResult:
+    """The answer to a question. Raises nothing where nothing fits: then there is no winner, and `relax` says why."""
+    start = perf_counter()
+    found = find(question, executor)
+    told = explanations(question, found)
+    winner = found.winner
+    evaluation = winner.evaluation if winner else None
+    confidence = confidence_of(question, evaluation, told[0].budget) if evaluation else None
+    return PlanResult(
+        name=question.name,
+        description=question.description,
+        asked=asked(question),
+        winner=evaluation,
+        evaluations=found.evaluations,
+        pareto=fronts(found.evaluations),
+        explanations=told,
+        sensitivity=sensitivity(question, winner, _simulated(found), executor) if winner else (),
+        confidence=confidence,
+        binding=evaluation.binding if evaluation else binding_of(found.evaluations),
+        relax=() if winner else relax(question, found),
+        load_points=found.load_points,
+        traffic=_traffic(question, found, executor),
+        notes=_notes(question, found),
+        elapsed_s=perf_counter() - start,
+    )
+
+
+def _simulated(found: Found) -> tuple[float, ...]:
+    """The most that a replica of each of the winner's parts held."""
+    return tuple(held(found.points[part]) for part in found.winner.parts) if found.winner else ()
+
+
+def asked(question: Question) -> Asked:
+    """The question as the result tells it."""
+    traffic = question.traffic
+    return Asked(
+        question.model_name, question.objective, question.slo, traffic_text(question), traffic.requests_per_s,
+        traffic.mean_input, traffic.mean_output, traffic.input_tokens, traffic.output_tokens, question.max_gpus,
+        tuple(
+            Price(p.name, p.usd_per_gpu_hour, p.price_source)
+            for p in question.platforms
+            if p.usd_per_gpu_hour is not None
+        ),
+    )  # fmt: skip
+
+
+def traffic_text(question: Question) -> str:
+    """Traffic in words."""
+    traffic = question.traffic
+    lengths = f"{traffic.mean_input:,.0f} tokens in, {traffic.mean_output:,.0f} out"
+    if traffic.trace is not None:
+        rate = "" if traffic.requests_per_s is None else f", at {traffic.requests_per_s:g} requests/s"
+        return f"a trace of {len(traffic.trace):,} requests{rate}; on average {lengths}"
+    kind = "Poisson" if traffic.burstiness == 1.0 else f"Gamma of shape {traffic.burstiness:g}"
+    rate = "as many requests as can be" if traffic.requests_per_s is None else f"{traffic.requests_per_s:g} requests/s"
+    spread = "" if traffic.range_ratio == 1.0 else f", lengths from {traffic.range_ratio:.0%} of the longest"
+    return f"{rate}, {kind}; {lengths}{spread}"
+
+
+def _traffic(question: Question, found: Found, executor: Executor) -> tuple[TrafficPoint, ...]:
+    winner = found.winner
+    if winner is None or winner.evaluation.score is None:
+        return ()
+    pools, score = winner.evaluation.candidate.pools, winner.evaluation.score
+    load = score.asked_requests_per_s or score.load_requests_per_s
+    tasks = [
+        Timeline(question, part, load / pool.replicas, pool.replicas)
+        for part, pool in zip(winner.parts, pools, strict=True)
+    ]  # fmt: skip
+    runs = list(executor.map(timeline, tasks))
+    first, last = runs[0], runs[-1]
+    return tuple(
+        TrafficPoint(a.start_s, a.requests_per_s, a.ttft_s, b.tpot_s) for a, b in zip(first, last, strict=False)
+    )
+
+
+def _notes(question: Question, found: Found) -> tuple[str, ...]:
+    notes = [
+        "A replica is simulated alone, with its share of the traffic dealt at random; a router that looks at load does "
+        "better.",
+        "Tensor parallelism stays inside a node; layouts are powers of two.",
+    ]
+    if any(e.candidate.separated for e in found.evaluations):
+        notes.append("Pools apart are simulated one after the other; their KV moves without meeting other traffic.")
+    if found.unproven and found.winner:
+        notes.append(f"{found.unproven} candidates were not simulated though their best case promises more.")
+    if any(p.price_source for p in question.platforms):
+        notes.append("Prices are of their date; give your own with hardware[i].usd_per_gpu_hour.")
+    return tuple(notes)
