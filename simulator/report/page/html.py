@@ -45,11 +45,11 @@ class Plots:
         """Several figures below one another."""
         return "".join(self.place(figure) for figure in figures)
 
-    def choice(self, figures: Sequence[Figure]) -> str:
-        """Several figures of which one is seen at a time (the last at first); buttons above choose."""
+    def choice(self, figures: Sequence[Figure], first: int = -1) -> str:
+        """Several figures of which one is seen at a time, at first the one numbered `first`; buttons above choose."""
         if len(figures) < 2:
             return self.all(figures)
-        chosen = len(figures) - 1
+        chosen = first % len(figures)
         buttons = "".join(
             f'<button type="button" aria-pressed="{"true" if i == chosen else "false"}">{text(f.title)}</button>'
             for i, f in enumerate(figures)

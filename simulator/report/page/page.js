@@ -6,6 +6,7 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   };
+  globalThis.unpacked = unpack; // for scripts that a page adds
   const boot = document.createElement("script");
   boot.textContent = await unpack("plotly");
   document.head.append(boot);
@@ -18,6 +19,7 @@
       const style = getComputedStyle(document.documentElement);
       const colour = (name) => style.getPropertyValue("--" + name).trim();
       if (value === "@ramp") return [[0, colour("ramp0")], [1, colour("ramp1")]];
+      if (value === "@dead") return [[0, colour("dead")], [1, colour("dead")]];
       return colour(value.slice(1));
     }
     if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(themed);
