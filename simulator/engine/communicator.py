@@ -1,6 +1,6 @@
 """For each collective of a group: what it costs, which algorithm runs, and its schedule."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -61,6 +61,8 @@ class Communicator:
     _flows: dict[tuple[int, tuple[int, ...]], FlowTable] = field(default_factory=dict)
     _paths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     _node: list[int] = field(default_factory=list)
+    calibrated: dict[Hashable, StepwiseParameters] = field(default_factory=dict)
+    """Per-round parameters by collective and group, as `meeting.steps_of` found them."""
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
     _prices: dict[tuple[str, float, str, ExpertExchange | None, tuple[int, ...]], Price] = field(default_factory=dict)
 
@@ -118,7 +120,7 @@ class Communicator:
         return build(op.kind, self.algorithm(op, gpus), len(gpus), nodes=self.nodes(gpus))
 
     def steps(self, op: Collective, gpus: tuple[int, ...]) -> StepwiseParameters:
-        """Per-round parameters that make the stepwise run agree with the closed form."""
+        """Per-round parameters from the fit, before `meeting.steps_of` fits them to the schedule's own rounds."""
         if op.exchange is not None and self._has_expert_kernels(self.links(gpus)):
             return self._exchange_steps(op, gpus)
         return stepwise_parameters(self.links(gpus), op.kind, op.bytes, self.forced.get(op.kind), library=self.library)

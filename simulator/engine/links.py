@@ -24,6 +24,12 @@ class Links:
         self._keep_log = keep_log
         self.log: list[Passage] = []
 
+    def idle(self) -> "Links":
+        """The same links with nothing on them and no log."""
+        other = Links.__new__(Links)
+        other._rate, other._free_s, other._keep_log, other.log = self._rate, {}, False, []
+        return other
+
     def send(
         self, path: tuple[int, ...], size_bytes: float, now_s: float, latency_s: float, efficiency: float, label: str
     ) -> float:
