@@ -13,6 +13,7 @@ from simulator.validation import (
     table_collectives,
     table_exchange,
     table_offline,
+    table_pd,
     table_requests,
     table_speculative,
     table_transfers,
@@ -32,13 +33,13 @@ PREDICTORS: dict[str, Predict] = {
     "kernels": kernels.predict,
     "serving_offline": table_offline.predict,
     "serving_closed_loop": table_closed_loop.predict,
+    "serving_pd": table_pd.predict,
     "serving_speculative": table_speculative.predict,
     PER_REQUEST: table_requests.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
     "serving_open_loop": "needs the replay of timed arrivals",
-    "serving_pd": "needs the replay of disaggregated pools",
     "wide_ep_production": "needs the replay of wide expert parallelism",
     "training_steps": "needs backward passes and pipeline schedules",
     "training_memory": "needs optimizer state and activation memory",

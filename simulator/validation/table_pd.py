@@ -17,15 +17,16 @@ from simulator.cost.table import Setup, Speculation, StepTable, TableOptions, bu
 from simulator.engine.fleet import FleetServed, serve_fleet
 from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, Role, TransferSpec
 from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
-from simulator.errors import DataError, ShardsimError
+from simulator.errors import DataError, DoesNotFitError, ShardsimError
 from simulator.hardware.catalogue import find_device
 from simulator.metrics.serving import request_frame
 from simulator.model.architecture import Architecture, MixtureOfExperts
 from simulator.parallel.layout import Layout
 from simulator.program.memory import kv_cache_bytes
-from simulator.serving.policy import Policy, find_policy
+from simulator.serving.policy import Policy
 from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
+from simulator.validation.launch_settings import speculation_of
 from simulator.validation.links import RACK_DOMAIN, text
 from simulator.validation.serving_setup import (
     PROMPTS_TOGETHER,
@@ -54,10 +55,9 @@ MOVER: dict[str, Engine] = {"sglang": "mooncake-sglang", "tensorrt-llm": "nixl",
 """Who moves KV: SGLang's default transfer backend is Mooncake; TensorRT-LLM's cache transceiver and vLLM's connector in
 Dynamo use NIXL over UCX (server arguments and docs of the three, 2025-09 to 2026-03)."""
 FIRST_TOKEN: dict[str, FirstToken] = {"sglang": "transfer", "tensorrt-llm": "transfer", "vllm": "decode"}
-DRAFTED = 3
-"""Tokens that multi-token prediction drafts."""
-ACCEPTANCE = 0.8
-"""Chance that a drafted token is accepted if those before it were (as in the aggregated tables)."""
+FULL_SHARE = 0.97
+"""Share of memory that an engine is given where weights leave nothing of its default; GB200 hosts run fp8 DeepSeek on
+four GPUs of 185 GiB, 170 of them weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,6 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
     version = text(row.framework_version)
     profile = find_engine(engine, "" if "ai-dynamo" in version else version)
     profile = replace(profile, launch_s=PROMPT_OP_S[engine])
-    drafts = text(row.spec_decoding) not in ("", "none")
     found = []
     roles: tuple[Role, Role] = ("prefill", "decode")
     for role in roles:
@@ -145,9 +144,10 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
         gpus = layout.ranks
         links = links_of(text(row.gpu), gpus, -(-gpus // HOST_GPUS), layout)
         setup = Setup(model, layout, device, links, profile)
-        speculation = Speculation(DRAFTED, ACCEPTANCE, 1.0 / len(model.layers)) if drafts and role == "decode" else None
-        workers = int(getattr(row, f"{role}_workers"))
-        found.append(Pool(setup, _policy(engine, setup, row, speculation), workers, role, speculation))
+        told = _told(engine, layout, row, role)
+        policy = replace(policy_for(setup, told), poll_steps=1)
+        speculation = speculation_of(told, engine, model)
+        found.append(Pool(setup, policy, int(getattr(row, f"{role}_workers")), role, speculation))
     return found[0], found[1]
 
 
@@ -159,16 +159,13 @@ def layout_of(row: Any, role: str, model: Architecture) -> Layout:
     return Layout(tp=tp, pp=pp, dp_attention=dp, ep=ep, redundant_experts=-experts % ep)
 
 
-def _policy(engine: str, setup: Setup, row: Any, speculation: Speculation | None) -> Policy:
-    told = SimpleNamespace(
+def _told(engine: str, layout: Layout, row: Any, role: str) -> SimpleNamespace:
+    """One pool in the words of an aggregated row. Only the decode pool drafts tokens."""
+    return SimpleNamespace(
         framework=engine, precision=row.precision, isl_nominal=row.isl_nominal, osl_nominal=row.osl_nominal,
-        concurrency=row.concurrency, gpu=row.gpu, dp_attention=setup.layout.dp_attention, tp=setup.layout.tp,
-        framework_version="", spec_decoding="none", protocol="", date="",
+        concurrency=row.concurrency, gpu=row.gpu, dp_attention=layout.dp_attention, tp=layout.tp,
+        framework_version="", spec_decoding=row.spec_decoding if role == "decode" else "none", protocol="", date="",
     )  # fmt: skip
-    policy = replace(policy_for(setup, told), name=find_policy(engine).name, poll_steps=1)
-    if speculation is None:
-        return policy
-    return replace(policy, draft_tokens=speculation.tokens, tokens_per_step=speculation.tokens_per_step)
 
 
 # ---- the run ----------------------------------------------------------------------------------------------------
@@ -198,11 +195,20 @@ def _replica(pool: Pool, needs: dict[Hashable, _Need], longest: int) -> ReplicaS
         )  # fmt: skip
         need.table = build_table(need.setup, options)
     layout = pool.setup.layout
-    blocks = memory_for(Server(pool.setup, need.table, kv_memory_bytes(pool.setup)), pool.policy, longest)
+    blocks = memory_for(Server(pool.setup, need.table, _kv_bytes(pool.setup)), pool.policy, longest)
     return ReplicaSpec(
         pool.role, need.table, pool.policy, blocks.capacity, pool.role, pool.role, layout.dp_attention, layout.ranks,
         nic_bytes_per_s=layout.ranks * line_bytes_per_s(pool.setup),
     )  # fmt: skip
+
+
+def _kv_bytes(setup: Setup) -> float:
+    """Memory left for KV; where the default leaves none, with as much as can be given and short prompt steps."""
+    try:
+        return kv_memory_bytes(setup)
+    except DoesNotFitError:
+        tight = replace(setup.engine, memory_share=FULL_SHARE, max_batched_tokens=2048)
+        return kv_memory_bytes(replace(setup, engine=tight))
 
 
 def line_bytes_per_s(setup: Setup) -> float:

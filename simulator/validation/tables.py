@@ -32,6 +32,12 @@ OUTCOMES: dict[str, tuple[str, ...]] = {
     ),
     "wide_ep_production": ("value", "tokens_per_s_per_gpu"),
     "serving_requests": ("ttft_s", "tpot_s", "latency_s"),
+    "serving_pd": (
+        *("mean_ttft_s", "median_ttft_s", "p90_ttft_s", "p99_ttft_s"),
+        *("mean_tpot_s", "median_tpot_s", "p90_tpot_s", "p99_tpot_s", "mean_e2el_s"),
+        *("output_tokens_per_s_per_decode_gpu", "input_tokens_per_s_per_prefill_gpu", "total_tokens_per_s_per_gpu"),
+        *("prefill_mean_power_w_per_gpu", "decode_mean_power_w_per_gpu", "joules_per_output_token"),
+    ),
 }
 # Input columns that a table must have; numbers where marked.
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -57,6 +63,11 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "serving_requests": (
         *("arrival_s", "input_tokens", "output_tokens", "tp", "dp", "max_num_seqs", "max_num_batched_tokens"),
     ),
+    "serving_pd": (
+        *("gpus", "prefill_gpus", "decode_gpus", "prefill_workers", "prefill_tp", "prefill_pp", "prefill_ep"),
+        *("prefill_dp_attention", "decode_workers", "decode_tp", "decode_pp", "decode_ep", "decode_dp_attention"),
+        *("isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"),
+    ),
 }
 TEXTS: dict[str, tuple[str, ...]] = {
     "collectives": (
@@ -76,6 +87,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
         *("model", "gpu", "framework", "precision", "topology", "phase", "isl", "metric", "unit", "qualifier"),
     ),
     "serving_requests": ("gpu", "model", "dtype", "framework", "ep_enabled"),
+    "serving_pd": ("gpu", "framework", "framework_version", "model", "precision", "spec_decoding"),
 }
 PER_REQUEST = "serving_requests"
 """Tables serving_requests_<gpu>_<model>.csv hold one run each, a row a request, and share their columns."""
