@@ -1,4 +1,4 @@
-"""The command line: `shardsim run | calibrate | schema | list | show | validate | topology | collectives`.
+"""The command line: `shardsim run | plan | calibrate | schema | list | show | validate | topology | collectives`.
 
 Commands are imported where they are called: pandas, networkx and pydantic take about a second together, which
 `shardsim --help` and a mistyped option should not cost. Nowhere else does the project import inside functions.
@@ -100,6 +100,23 @@ def run(
 
 @app.command()
 @_told
+def plan(
+    scenario: Annotated[str, typer.Argument(metavar="PLAN", help="a plan's file, or the name of a shipped one")],
+    out: Annotated[Path | None, typer.Option(help="folder to write; reports/NAME if left out")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an earlier report")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print the whole plan as JSON")] = False,
+    settings: Settings = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; one a core if left out")] = None,
+) -> int:
+    """Find the cheapest deployment that holds a load within limits; exit status 3 where nothing does."""
+    from simulator.commands.plan import plan_command
+
+    return plan_command(scenario, out, force=force, quiet=quiet, as_json=json, settings=settings or [], workers=workers)
+
+
+@app.command()
+@_told
 def calibrate(
     table: Annotated[Path, typer.Argument(metavar="MEASURED.csv", help="measured kernels, CSV or Parquet")],
     gpu: Annotated[str, typer.Option(help="name of the GPU they were measured on")],
@@ -125,7 +142,7 @@ def schema(
 @app.command("list")
 @_told
 def list_(
-    what: Annotated[str, typer.Argument(help="topologies, models, gpus or scenarios")], json: Json = False
+    what: Annotated[str, typer.Argument(help="topologies, models, gpus, scenarios or plans")], json: Json = False
 ) -> None:
     """List what ships with the program."""
     from simulator.commands.show import list_command

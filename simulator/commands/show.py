@@ -15,7 +15,8 @@ from simulator.program.build import build
 from simulator.program.listing import listing
 from simulator.program.sharding import coordinate
 from simulator.program.work import Sequence as WorkSequence
-from simulator.scenario.load import find_scenario, list_scenarios, load_scenario, schema_json
+from simulator.scenario.load import find_scenario, list_plans, list_scenarios, load_scenario, schema_json
+from simulator.scenario.plan_resolve import load_plan
 from simulator.scenario.resolve import resolve
 from simulator.scenario.topology_file import list_topologies, load_topology, topology_schema
 from simulator.units import format_bandwidth, format_bytes
@@ -93,11 +94,17 @@ def _scenarios() -> list[Row]:
     return rows
 
 
+def _plans() -> list[Row]:
+    found = [(name, load_plan(name).spec) for name in list_plans()]
+    return [{"plan": n, "asks for": s.objective, "description": " ".join(s.description.split())} for n, s in found]
+
+
 LISTS: dict[str, Callable[[], list[Row]]] = {
     "topologies": _topologies,
     "models": _models,
     "gpus": _gpus,
     "scenarios": _scenarios,
+    "plans": _plans,
 }
 
 

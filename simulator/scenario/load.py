@@ -46,9 +46,18 @@ def _shipped() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "scenarios"
 
 
+PLAN = "plan_"
+"""How the names of shipped plans begin: questions for `shardsim plan`."""
+
+
 def list_scenarios() -> tuple[str, ...]:
-    """Names of the shipped scenarios."""
-    return tuple(sorted(path.stem for path in _shipped().glob("*.yaml")))
+    """Names of the shipped scenarios, for `shardsim run`."""
+    return tuple(sorted(path.stem for path in _shipped().glob("*.yaml") if not path.stem.startswith(PLAN)))
+
+
+def list_plans() -> tuple[str, ...]:
+    """Names of the shipped plans, for `shardsim plan`."""
+    return tuple(sorted(path.stem for path in _shipped().glob(f"{PLAN}*.yaml")))
 
 
 def find_scenario(path_or_name: str | Path) -> Path:
