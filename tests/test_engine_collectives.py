@@ -151,3 +151,13 @@ def test_skewed_exchange_loads_the_busy_rank(back: bool) -> None:
     busy, even = (out, into) if back else (into, out)
     assert busy == pytest.approx([3e6 * part for part in share])
     assert even == pytest.approx([1e6 * (1.5 - part) for part in share])
+
+
+def test_two_exchanges_of_the_same_bytes_and_different_skew_have_their_own_prices() -> None:
+    where, gpus = cluster("dgx_h100", 1), tuple(range(4))
+    comm = Communicator(where)
+    even, skewed = (
+        Collective(name="c", inputs=(), outputs=(), kind="all_to_all", over=("ep",), bytes=1e8, share=share, back=False)
+        for share in ((1.0, 1.0, 1.0, 1.0), (4.0, 1.0, 2.0, 1.0))
+    )
+    assert comm.price(skewed, gpus).time_s > 1.5 * comm.price(even, gpus).time_s

@@ -64,7 +64,7 @@ class Communicator:
     calibrated: dict[Hashable, StepwiseParameters] = field(default_factory=dict)
     """Per-round parameters by collective and group, as `meeting.steps_of` found them."""
     _links: dict[tuple[int, ...], GroupLinks] = field(default_factory=dict)
-    _prices: dict[tuple[str, float, str, ExpertExchange | None, tuple[int, ...]], Price] = field(default_factory=dict)
+    _prices: dict[Hashable, Price] = field(default_factory=dict)
 
     def links(self, gpus: tuple[int, ...]) -> GroupLinks:
         """Link facts of a group of GPUs."""
@@ -75,7 +75,7 @@ class Communicator:
 
     def price(self, op: Collective, gpus: tuple[int, ...]) -> Price:
         """Closed-form price of the collective on this group."""
-        key = (op.kind, op.bytes, op.dtype, op.exchange, gpus)
+        key = (op.kind, op.bytes, op.dtype, op.exchange, op.share, op.back, gpus)
         found = self._prices.get(key)
         if found is None:
             found = self._prices[key] = self._fresh_price(op, gpus)
