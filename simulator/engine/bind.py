@@ -5,6 +5,7 @@ overwrites what the other has yet to read. Numbers have slots of their own: laye
 none, so the miniature's residual stream passes over them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from simulator.cost.op import price_op
@@ -96,10 +97,13 @@ def _twins(miniature: Program, kept: tuple[int, ...]) -> dict[tuple[int, str, in
 
 
 class Prices:
-    """Prices of compute ops, each looked up once; equal layers share their op objects."""
+    """Prices of compute ops, each looked up once; equal layers share their op objects.
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    `price` prices an op where an engine runs it its own way; None: each op as its own kernel.
+    """
+
+    def __init__(self, device: Device, price: Callable[[ComputeOp, int], Price] | None = None) -> None:
+        self._price = price or (lambda op, ep_index: price_op(op, device, ep_index))
         self._found: dict[tuple[int, int], Price] = {}
         self._alive: list[Op] = []
 
@@ -108,6 +112,6 @@ class Prices:
         key = (id(op), ep_index if isinstance(op, Experts) else 0)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = price_op(op, self._device, key[1])
+            found = self._found[key] = self._price(op, key[1])
             self._alive.append(op)
         return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from simulator.cost.engine_profile import EngineProfile
 from simulator.model.architecture import Architecture
 from simulator.numeric.rounding import DType
 from simulator.parallel.layout import Layout
@@ -85,4 +86,6 @@ class Deployment:
     faults: tuple[LinkFault, ...] = ()
     memory_margin: float = 0.1
     """Part of a GPU's memory left to the runtime (engines' gpu_memory_utilization is 1 minus this)."""
+    engine: EngineProfile | None = None
+    """Whose kernels and all_reduce run; None: the generation's usual kernels and NCCL."""
     facts: dict[str, object] = field(default_factory=dict)

@@ -10,6 +10,8 @@ import simpy
 
 from simulator.collectives.schedule import Schedule
 from simulator.cost.floor import floor_s
+from simulator.cost.price import Price
+from simulator.cost.table import DirectPricer, Setup
 from simulator.engine.bind import BoundProgram, Prices, bind
 from simulator.engine.communicator import Communicator
 from simulator.engine.deployment import Deployment, Pool
@@ -21,14 +23,16 @@ from simulator.engine.log import HandoverRecord, OpRecord, StepRecord
 from simulator.engine.miniature_run import MiniatureRun, begin, make_miniature
 from simulator.engine.step import Machine, StepPlan, StepRun
 from simulator.errors import LayoutError, NotBuiltError
+from simulator.hardware.device import Device
 from simulator.numeric.batch import programs_of, works_of
 from simulator.numeric.rank import RankState
 from simulator.numeric.run import run_step
 from simulator.program.build import Program
 from simulator.program.check import check
 from simulator.program.memory import Memory
-from simulator.program.ops import Collective
+from simulator.program.ops import Collective, ComputeOp
 from simulator.program.work import Sequence
+from simulator.topology.group import GroupLinks
 
 Progress = Callable[[str, float], None]
 
@@ -73,7 +77,8 @@ class _Session:
         self.deployment, self.progress = deployment, progress
         self.env = simpy.Environment()
         self.links = Links(deployment.cluster)
-        self.comm = Communicator(deployment.cluster, deployment.algorithms)
+        library = deployment.engine.all_reduce if deployment.engine else "nccl"
+        self.comm = Communicator(deployment.cluster, deployment.algorithms, library)
         self.flows = None
         if deployment.fidelity == "flow":
             self.flows = FlowNetwork(self.env, deployment.cluster, self.links, deployment.faults)
@@ -136,6 +141,18 @@ class _Session:
             check(program, pool.layout)
         return programs
 
+    def _engine_price(self, pool: Pool, device: Device) -> Callable[[ComputeOp, int], Price] | None:
+        """How the deployment's engine runs an op on a pool; None where it names no engine."""
+        given = self.deployment
+        if given.engine is None:
+            return None
+
+        def links(axes: tuple[str, ...]) -> GroupLinks:
+            return self.comm.links(tuple(pool.gpus[rank] for rank in pool.layout.groups(axes)[0]))
+
+        setup = Setup(given.architecture, pool.layout, device, links, given.engine, given.options)
+        return DirectPricer(setup).op
+
     def _machine(self, pool: Pool) -> Machine:
         if pool.name not in self.machines:
             device = self.deployment.cluster.device(pool.gpus[0])
@@ -143,7 +160,7 @@ class _Session:
                 self.env,
                 self.comm,
                 self.links,
-                Prices(device),
+                Prices(device, self._engine_price(pool, device)),
                 self.result.ops,
                 self.deployment.fidelity,
                 self.flows,

@@ -70,8 +70,8 @@ def run_serving(case: ServingCase, progress: Callable[[str, float], None] | None
     word = label(served, steps, len(served.rejected))
     return ServingResult(
         case, word, _benchmark(case, served), figures_of(requests, pools, seconds, case), requests, steps,
-        pools, series_frame(case, served, steps, seconds), _masters(case, served, seconds), _outages(served), _gaps(served),
-        served.events, len(served.rejected), None, _warnings(word, pools, case),
+        pools, series_frame(case, served, steps, seconds), _masters(case, served, seconds), _outages(served),
+        _gaps(served), served.events, len(served.rejected), None, _warnings(word, pools, case),
     )  # fmt: skip
 
 

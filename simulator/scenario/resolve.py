@@ -4,6 +4,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.engine.deployment import Deployment, LinkFault, Numbers, Pool, StepWorkload
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.model.architecture import Architecture, Quantization
@@ -33,7 +34,7 @@ def resolve(entry: Entry) -> Deployment:
     architecture = resolve_model(entry)
     cluster = resolve_cluster(entry)
     pools = _pools(entry, architecture, cluster)
-    workload = _workload(entry, architecture)
+    workload, engine = _workload(entry, architecture), engine_of(entry)
     return Deployment(
         name=spec.name,
         description=spec.description.strip(),
@@ -47,8 +48,22 @@ def resolve(entry: Entry) -> Deployment:
         fidelity=spec.collectives.fidelity,
         faults=_faults(entry, cluster),
         memory_margin=spec.memory_margin,
-        facts=describe(spec, architecture, cluster, pools, workload),
+        engine=engine,
+        facts=describe(spec, architecture, cluster, pools, workload) | ({"Engine": engine.label} if engine else {}),
     )
+
+
+def engine_of(entry: Entry) -> EngineProfile | None:
+    """The profile that `engine:` names; None where it is left out. Raises ScenarioError with the field's place."""
+    told = entry.spec.engine
+    if told is None:
+        return None
+    try:
+        return find_engine(told.name, told.version)
+    except ShardsimError as error:
+        raise ScenarioError(
+            where=entry.document.where(("engine",)), given=error.given, rule=error.rule, way_out=error.way_out
+        ) from None
 
 
 def resolve_model(entry: Entry) -> Architecture:

@@ -17,7 +17,7 @@ from simulator.parallel.layout import Layout
 from simulator.program.frame import Options
 from simulator.program.memory import kv_cache_bytes
 from simulator.scenario.load import Entry
-from simulator.scenario.resolve import check_pool_layout, pool_specs, resolve_cluster, resolve_model
+from simulator.scenario.resolve import check_pool_layout, engine_of, pool_specs, resolve_cluster, resolve_model
 from simulator.scenario.schema import PoolSpec
 from simulator.scenario.serving_facts import serving_facts
 from simulator.scenario.serving_faults import faults_of
@@ -105,19 +105,6 @@ def _check_pools(entry: Entry, specs: list[PoolSpec]) -> None:
 
 
 # ---- servers ----------------------------------------------------------------------------------------------------
-
-
-def engine_of(entry: Entry) -> EngineProfile | None:
-    """The profile that `engine:` names; None where it is left out. Raises ScenarioError with the field's place."""
-    told = entry.spec.engine
-    if told is None:
-        return None
-    try:
-        return find_engine(told.name, told.version)
-    except ShardsimError as error:
-        raise ScenarioError(
-            where=entry.document.where(("engine",)), given=error.given, rule=error.rule, way_out=error.way_out
-        ) from None
 
 
 def _engine(entry: Entry) -> tuple[EngineProfile, Policy]:

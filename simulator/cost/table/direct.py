@@ -91,11 +91,17 @@ class DirectPricer:
     def _compute(self, op: ops.ComputeOp) -> Price:
         return NOTHING if isinstance(op, ATTENTION) else self._with_attention(op)
 
-    def _with_attention(self, op: ops.ComputeOp) -> Price:
+    def op(self, op: ops.ComputeOp, ep_index: int) -> Price:
+        """One op as the engine runs it, on the rank at `ep_index` of its ep group (which matters to experts only)."""
+        return self._with_attention(op, ep_index)
+
+    def _with_attention(self, op: ops.ComputeOp, ep_index: int = -1) -> Price:
         engine = self.setup.engine
         if isinstance(op, engine.fused) or op.name in engine.fused_names or self._inside(op):
             return NOTHING
-        busiest = max(range(len(op.load.rows)), key=op.load.totals.__getitem__) if isinstance(op, ops.Experts) else 0
+        busiest = max(ep_index, 0)
+        if isinstance(op, ops.Experts) and ep_index < 0:
+            busiest = max(range(len(op.load.rows)), key=op.load.totals.__getitem__)
         backend = engine.gemm_kernels if isinstance(op, ops.Linear) else engine.kernels
         chain_s = engine.expert_chain_s(self.setup.device.generation)
         price = price_op(op, self.setup.device, busiest, backend, chain_s)
