@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from zlib import crc32
 
 import numpy as np
 
@@ -64,8 +63,17 @@ def _prefix_aware(replicas: Sequence[int], sight: Sight) -> int:
 
 
 def _session_affinity(replicas: Sequence[int], sight: Sight) -> int:
-    """Rendezvous hashing: a session stays where it is unless its replica goes."""
-    return max(replicas, key=lambda replica: crc32(b"%d/%d" % (sight.session, replica)))
+    """Rendezvous hashing (Thaler and Ravishankar 1998): a session stays where it is unless its replica goes."""
+    return max(replicas, key=lambda replica: _mixed(_mixed(sight.session) ^ replica))
+
+
+def _mixed(value: int) -> int:
+    """SplitMix64's finaliser (Steele, Lea, Flood, OOPSLA 2014); a linear code such as CRC would order alike sessions
+    alike."""
+    value = (value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    return value ^ (value >> 31)
 
 
 POLICIES: dict[str, Choose] = {
