@@ -102,12 +102,30 @@ def test_a_forced_algorithm_is_priced_or_refused(links: GroupLinks, algorithm: s
     try:
         time = collective_price(links, "all_reduce", 5e6, algorithm=algorithm).time_s
     except ScheduleError:
-        possible = {"nvls": links.nodes == 1 and links.multicast, "nvls_tree": links.nodes > 1 and links.multicast}
+        possible = {
+            "nvls": links.nodes == 1 and links.multicast, "nvls_tree": links.nodes > 1 and links.multicast,
+            "hierarchical": links.nodes > 1 and links.ranks % links.ranks_per_node == 0,
+        }  # fmt: skip
         assert not possible.get(algorithm, links.nodes == 1)
     else:
         assert isfinite(time)
         assert time > 0
         assert selection(links, "all_reduce", 5e6, algorithm=algorithm)[0] == algorithm
+
+
+def test_which_forced_algorithm_is_best_follows_hops_and_bytes() -> None:
+    """Fewest hops win small messages, fewest bytes on the NIC win large ones (1,024 H100 on 128 nodes)."""
+    links = group("H100", 1024, 8)
+
+    def priced(op: str, algorithm: str, size: float) -> float:
+        return collective_price(links, op, size, algorithm=algorithm).time_s
+
+    small, large = 8e3, 4e9
+    assert priced("all_gather", "pat", small) < priced("all_gather", "hierarchical", small)
+    assert priced("all_gather", "hierarchical", small) < priced("all_gather", "ring", small)
+    assert priced("all_gather", "ring", large) < priced("all_gather", "pat", large)
+    assert priced("all_reduce", "halving_doubling", small) < priced("all_reduce", "ring", small)
+    assert priced("all_reduce", "hierarchical", large) < priced("all_reduce", "halving_doubling", large)
 
 
 def test_a_group_of_one_and_an_empty_message_take_no_time() -> None:

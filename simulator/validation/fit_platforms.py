@@ -30,7 +30,7 @@ _SHARPNESS = 20.0
 # Starting values: launch and hops by NCCL's own hardware latencies (facts.py), shares of the link by its protocol
 # overheads (LL sends 50 % flags), the fill by one 512 KiB step of the FIFO.
 _START: dict[str, float] = {
-    "launch": 5e-6, "copy": 2.0, "contention": 0.02,
+    "launch": 5e-6, "copy": 2.0, "contention": 0.5, "contention_ratio": 1.0,
     "ring_ll.hop": 1e-6, "ring_ll.fill": 2e-6, "ring_ll.bytes": 4e3, "ring_ll.power": 1.0, "ring_ll.eff": 0.38,
     "ring_ll128.hop": 1.5e-6, "ring_ll128.fill": 8e-6, "ring_ll128.bytes": 6e4, "ring_ll128.power": 1.0,
     "ring_ll128.eff": 0.65, "ring_simple.hop": 4e-6, "ring_simple.fill": 1e-5, "ring_simple.bytes": 5e4,
@@ -65,7 +65,7 @@ def keys_of(kind: str) -> list[str]:
     """Names of a platform's free parameters; a switch has no contention, PCIe no LL128 and no NVLS."""
     stages = [s for s in _STAGES if kind == "nvlink" or s not in ("ring_ll128", "nvls_simple")]
     keys = [f"launch.{op}" for op in OPS] + [f"copy.{op}" for op in OPS]
-    keys += [] if kind == "nvlink" else ["contention"]
+    keys += [] if kind == "nvlink" else ["contention", "contention_ratio"]
     for stage in stages:
         keys += [f"{stage}.{part}" for part in _PARTS]
         keys += [f"{stage}.eff.{op}" for op in (("all_to_all",) if stage.startswith("exchange") else _RING_OPS)]
@@ -100,7 +100,9 @@ def platform_from(name: str, values: Mapping[str, float], error: float = 0.0) ->
             share = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
             stages[stage] = Stage(numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], share)
     launch, own = ({op: values[f"{what}.{op}"] for op in OPS} for what in ("launch", "copy"))
-    return Platform(name, launch, own, values.get("contention", 0.0), dict(_FLOOR), 1.0, stages, error)
+    near = values.get("contention", 0.0)
+    far = near * values.get("contention_ratio", 1.0)
+    return Platform(name, launch, own, near, far, dict(_FLOOR), 1.0, stages, error)
 
 
 def setup_links(row: Any) -> GroupLinks | str:

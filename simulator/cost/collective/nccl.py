@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from simulator.cost.collective import tuner
 from simulator.cost.collective.facts import PROTOCOLS
 from simulator.cost.collective.parameters import Parameters
-from simulator.cost.collective.stages import stage_times
+from simulator.cost.collective.stages import COUNTED, stage_times
 from simulator.topology.group import GroupLinks
 
 Floats = NDArray[np.float64]
@@ -30,6 +30,9 @@ def choices(
         return candidates, picked
     times = tuner.tuned_times(links, tuned_op, message_bytes)
     forced = [key for key in times if key[0] == algorithm]
+    if algorithm in COUNTED:  # protocols switch where the ring's do
+        rings = [key for key in times if key[0] == "ring"]
+        return tuple((algorithm, p) for _, p in rings), np.stack([times[key] for key in rings]).argmin(axis=0)
     if not forced:
         forced = [(algorithm, protocol) for protocol in PROTOCOLS if protocol == "simple"]
         return tuple(forced), np.zeros(message_bytes.shape, dtype=np.int64)

@@ -49,7 +49,9 @@ class Platform:
     copy_efficiency: Mapping[str, float]
     """Speed of a rank's copy of its own part, over the link's rate, by op."""
     contention: float
-    """A ring over n GPUs gets (2 / n) ** contention of the link: 0 behind a switch, 1 on a bus shared by all."""
+    """A ring over up to 4 GPUs gets (2 / n) ** contention of the link: 0 behind a switch, 1 on a bus shared by all."""
+    contention_far: float
+    """Beyond 4 GPUs, which is where a box of two sockets begins to cross them, (4 / n) ** contention_far of that."""
     eager_floor_s: Mapping[str, float]
     """Host time of one call outside a CUDA graph, on "x86" and "arm" (Grace) hosts; "sglang x86" for one engine."""
     eager_slowdown: float
@@ -141,7 +143,8 @@ def parse(text: str, where: str) -> Parameters:
             )  # fmt: skip
         platforms = {
             name: Platform(
-                name, p["launch_s"], p["copy_efficiency"], p["contention"], p["eager_floor_s"], p["eager_slowdown"],
+                name, p["launch_s"], p["copy_efficiency"], p["contention"], p["contention_far"],
+                p["eager_floor_s"], p["eager_slowdown"],
                 {key: _stage(stage) for key, stage in p["stages"].items()}, p["error"],
             )
             for name, p in raw["platforms"].items()

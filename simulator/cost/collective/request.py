@@ -12,9 +12,9 @@ Mode = Literal["graph", "eager", "nccl-tests"]
 MODES: tuple[Mode, ...] = ("graph", "eager", "nccl-tests")
 OPS: tuple[str, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
 ALGORITHMS: dict[str, tuple[str, ...]] = {
-    "all_reduce": ("ring", "tree", "nvls", "nvls_tree", "one_shot", "two_shot"),
-    "all_gather": ("ring", "nvls"),
-    "reduce_scatter": ("ring", "nvls"),
+    "all_reduce": ("ring", "tree", "nvls", "nvls_tree", "one_shot", "two_shot", "hierarchical", "halving_doubling"),
+    "all_gather": ("ring", "nvls", "hierarchical", "direct", "pat"),
+    "reduce_scatter": ("ring", "nvls", "hierarchical", "direct", "pat"),
     "all_to_all": ("pairwise", "two_level"),
     "broadcast": ("ring",),
     "send_recv": ("direct",),
@@ -72,6 +72,11 @@ def check_algorithm(links: GroupLinks, op: str, algorithm: str) -> None:
         raise ScheduleError(
             where=f"{op} by {algorithm}", given=f"{links.nodes} nodes",
             rule="nvls runs inside one node and nvls_tree across several",
+        )  # fmt: skip
+    if algorithm == "hierarchical" and (links.nodes == 1 or links.ranks % links.ranks_per_node):
+        raise ScheduleError(
+            where=f"{op} by {algorithm}", given=f"{links.ranks} ranks on {links.nodes} nodes",
+            rule="needs two nodes or more with the same number of ranks on each", way_out="use ring",
         )  # fmt: skip
     if algorithm in ("one_shot", "two_shot") and links.nodes > 1:
         raise ScheduleError(

@@ -14,6 +14,7 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.cost.collective.counted import counted
 from simulator.cost.collective.facts import Protocol
 from simulator.cost.collective.parameters import (
     NetworkStage,
@@ -94,13 +95,26 @@ def shape_of(algorithm: str, op: str, links: GroupLinks) -> Shape:
             return _nvls(op, n, nodes, per_node)
         case (("all_reduce" | "all_gather" | "reduce_scatter" | "broadcast"), "ring"):
             return _ring(op, n, nodes, per_node)
+        case _ if algorithm in COUNTED:
+            form = counted(links, op, algorithm)
+            per_hop = form.nic_share / form.network_hops if form.network_hops else 0.0
+            return Shape(form.hops, form.network_hops, form.port_share, form.nic_share, 1.0 / n, per_hop)
         case _:
             raise ScheduleError(given=f"{op} by {algorithm!r}", rule="this op has no such algorithm with a price")
 
 
-STAGE_OF: dict[str, str] = {"ring": "ring", "tree": "ring", "nvls": "nvls", "nvls_tree": "nvls"}
-GROUPED = ("pairwise", "two_level", "direct")
+COUNTED = ("hierarchical", "halving_doubling", "pat", "direct", "one_shot", "two_shot")
+"""Algorithms the tuner never picks here: the ring's stages over the hops and shares of their schedule."""
+STAGE_OF: dict[str, str] = {"ring": "ring", "tree": "ring", "nvls": "nvls", "nvls_tree": "nvls"} | dict.fromkeys(
+    COUNTED, "ring"
+)
+GROUPED = ("all_to_all", "send_recv")
+"""Ops that NCCL runs as grouped sends."""
 FITTED_OP: dict[str, str] = {"broadcast": "all_gather", "send_recv": "all_to_all"}
+
+
+SOCKET_GPUS = 4.0
+"""GPUs below one socket of a PCIe box (dual-socket boxes of eight: Supermicro, Dell and HPE guides of 2024)."""
 
 
 def scale_up_rate(links: GroupLinks, platform: Platform) -> float:
@@ -110,19 +124,21 @@ def scale_up_rate(links: GroupLinks, platform: Platform) -> float:
     """
     peers = max(links.ranks_per_node - 1, 1)
     rate = min(links.scale_up_bytes_per_s, links.pair_bytes_per_s * peers)
-    return float(rate * (2.0 / max(links.ranks_per_node, 2)) ** platform.contention)
+    n = float(max(links.ranks_per_node, 2))
+    near, far = 2.0 / min(n, SOCKET_GPUS), SOCKET_GPUS / max(n, SOCKET_GPUS)
+    return float(rate * near**platform.contention * far**platform.contention_far)
 
 
-def stage_of(platform: Platform, algorithm: str, protocol: Protocol) -> Stage:
+def stage_of(platform: Platform, op: str, algorithm: str, protocol: Protocol) -> Stage:
     """The fitted stage that runs this algorithm and protocol."""
-    name = f"exchange_{protocol}" if algorithm in GROUPED else f"{STAGE_OF[algorithm]}_{protocol}"
+    name = f"exchange_{protocol}" if op in GROUPED else f"{STAGE_OF[algorithm]}_{protocol}"
     return platform.stages[name]
 
 
-def network_stage(parameters: Parameters, links: GroupLinks, algorithm: str, protocol: Protocol) -> NetworkStage:
+def network_stage(parameters: Parameters, links: GroupLinks, op: str, protocol: Protocol) -> NetworkStage:
     """What the network adds; grouped sends start as LL does and stream as Simple does."""
     stages = network_stages(links, parameters.networks)
-    if algorithm not in GROUPED:
+    if op not in GROUPED:
         return stages[protocol]
     return replace(stages["ll"], efficiency=stages["simple"].efficiency, congestion=stages["simple"].congestion)
 
@@ -134,7 +150,7 @@ def stage_times(
     name, _ = platform_name(links, parameters.platforms)
     platform = parameters.platforms[name]
     shape = shape_of(algorithm, op, links)
-    stage = stage_of(platform, algorithm, protocol)
+    stage = stage_of(platform, op, algorithm, protocol)
     fitted_op = FITTED_OP.get(op, op)
     share = message_bytes / links.ranks
     time = platform.launch_s[fitted_op] + shape.inside_hops * stage.hop_s + stage.fill(share)
@@ -144,7 +160,7 @@ def stage_times(
         wire = message_bytes * shape.inside_wire / (rate * stage.efficiency[fitted_op])
         time = time + message_bytes * shape.own_copy / (rate * platform.copy_efficiency[fitted_op])
     if shape.across_hops:
-        network = network_stage(parameters, links, algorithm, protocol)
+        network = network_stage(parameters, links, op, protocol)
         per_nic = message_bytes * shape.across_wire
         across_rate = links.nic_bytes_per_s * network.share(links.nodes) / oversubscribed(links)
         per_hop = message_bytes * shape.hop_bytes

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from simulator.collectives.closed_form import alpha_beta
-from simulator.collectives.schedule import KINDS, Nodes
-from simulator.collectives.volume import Shape as Counted
+from simulator.cost.collective.counted import counted
 from simulator.cost.collective.custom import find_kernel, kernel_wire
 from simulator.cost.collective.facts import Protocol
 from simulator.cost.collective.parameters import shipped
@@ -15,7 +13,6 @@ from simulator.cost.collective.stages import FITTED_OP, network_stage, scale_up_
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 
-_AS_SCHEDULE = {"multicast": "nvls"}
 _LARGEST_EFFICIENCY = 64.0
 """A schedule of one channel stands for as many as the node has NICs, so its share of one NIC may exceed 1."""
 
@@ -58,25 +55,14 @@ def _kernel_costs(links: GroupLinks, name: str, message_bytes: float, library: s
 
 def _stage_costs(links: GroupLinks, op: str, name: str, protocol: Protocol, message_bytes: float) -> _Costs:
     platform, _ = platform_of(links)
-    shape, stage = shape_of(name, op, links), stage_of(platform, name, protocol)
+    shape, stage = shape_of(name, op, links), stage_of(platform, op, name, protocol)
     rate = scale_up_rate(links, platform) * stage.efficiency[FITTED_OP.get(op, op)]
     inside = message_bytes * shape.inside_wire / rate if shape.inside_wire else 0.0
     if links.nodes == 1:
         return _Costs(stage.hop_s, 0.0, inside, 0.0)
-    network = network_stage(shipped(), links, name, protocol)
+    network = network_stage(shipped(), links, op, protocol)
     across = message_bytes * shape.across_wire / (links.nic_bytes_per_s * network.share(links.nodes))
     return _Costs(stage.hop_s, network.hop_s + links.network_latency_s, inside, across)
-
-
-@lru_cache(maxsize=512)
-def _nodes(ranks: int, per_node: int) -> Nodes:
-    return tuple(tuple(range(at, min(at + per_node, ranks))) for at in range(0, ranks, per_node))
-
-
-def _counted(links: GroupLinks, op: str, name: str) -> Counted:
-    kind = next(kind for kind in KINDS if kind == op)
-    nodes = _nodes(links.ranks, links.ranks_per_node) if links.nodes > 1 else None
-    return alpha_beta(kind, _AS_SCHEDULE.get(name, name), links.ranks, nodes=nodes)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -98,13 +84,13 @@ def stepwise_parameters(
     costs = _kernel_costs(links, name, message_bytes, library) if on_kernel else None
     costs = costs or _stage_costs(links, op, "ring" if on_kernel else name, protocol, message_bytes)
     try:
-        counted = _counted(links, op, name)
+        form = counted(links, op, name)
     except ScheduleError:
         return StepwiseParameters(total, 0.0, 0.0, _LARGEST_EFFICIENCY, _LARGEST_EFFICIENCY)
-    inside = counted.port_share * message_bytes / links.scale_up_bytes_per_s if counted.port_share else 0.0
-    across = counted.nic_share * message_bytes / links.nic_bytes_per_s if counted.nic_share else 0.0
+    inside = form.port_share * message_bytes / links.scale_up_bytes_per_s if form.port_share else 0.0
+    across = form.nic_share * message_bytes / links.nic_bytes_per_s if form.nic_share else 0.0
     wire = max(costs.inside_s if inside else 0.0, costs.across_s if across else 0.0)
-    steps = counted.hops * costs.intra_step_s + counted.network_hops * costs.inter_step_s
+    steps = form.hops * costs.intra_step_s + form.network_hops * costs.inter_step_s
     shrink = min(1.0, max(total - wire, 0.0) / steps) if steps else 0.0
     return StepwiseParameters(
         launch_s=max(total - wire - steps * shrink, 0.0),
