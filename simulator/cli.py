@@ -117,6 +117,24 @@ def plan(
 
 @app.command()
 @_told
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="measured result, run or plan (file or folder), or scenario")
+    ],
+    second: Annotated[
+        str | None, typer.Argument(metavar="B", help="the same; left out: the prediction beside a measured result")
+    ] = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Put a measured benchmark beside its prediction, or two scenarios or runs beside each other."""
+    from simulator.commands.compare import compare_command
+
+    compare_command(first, second, settings or [], as_json=json)
+
+
+@app.command()
+@_told
 def calibrate(
     table: Annotated[Path, typer.Argument(metavar="MEASURED.csv", help="measured kernels, CSV or Parquet")],
     gpu: Annotated[str, typer.Option(help="name of the GPU they were measured on")],

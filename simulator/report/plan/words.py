@@ -103,7 +103,7 @@ def hardware_text(candidate: Candidate) -> str:
 
 def percentile_text(slo: Slo) -> str:
     """`p95`."""
-    return f"p{slo.percentile * 100 if slo.percentile <= 1 else slo.percentile:g}"
+    return f"p{slo.percentile:g}"
 
 
 def limits_of(slo: Slo) -> dict[str, float]:
