@@ -16,7 +16,7 @@ from simulator.report.serving_answer import serving_lines
 from simulator.report.serving_write import serving_summary, write_serving_report
 from simulator.scenario.load import Entry, Scenario
 from simulator.scenario.resolve import resolve, resolve_cluster
-from simulator.scenario.serving_resolve import resolve_serving
+from simulator.scenario.serving_resolve import Tables, resolve_serving
 
 
 def has_traffic(scenario: Scenario) -> bool:
@@ -36,9 +36,11 @@ def run_live(
 ) -> None:
     """Resolve, serve, write and print."""
     runs: list[Run] = []
+    known: dict[str | None, Tables] = {}
     with progress_bar(quiet) as report:
         for index, entry in enumerate(scenario.entries):
-            runs.append(_run(entry, _part(report, entry, index, len(scenario.entries))))
+            servers = known.setdefault(entry.spec.kernels.measured, {})
+            runs.append(_run(entry, servers, _part(report, entry, index, len(scenario.entries))))
         report("writing the report", 1.0)
         write_serving_report(
             runs, folder, tables, force=force, title=scenario.name, description=scenario.description.strip()
@@ -58,11 +60,11 @@ def _part(report: Report, entry: Entry, index: int, count: int) -> Callable[[str
     return tell
 
 
-def _run(entry: Entry, tell: Callable[[str, float], None]) -> Run:
+def _run(entry: Entry, servers: Tables, tell: Callable[[str, float], None]) -> Run:
     tell("step times", 0.0)
     kernels = measured_tables(entry, resolve_cluster(entry), tell)
     with using(kernels):
-        serving = run_serving(resolve_serving(entry), tell)
+        serving = run_serving(resolve_serving(entry, servers), tell)
         if entry.spec.workload is None:
             return serving, None
         deployment = with_source(resolve(entry), kernels)

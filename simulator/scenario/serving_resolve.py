@@ -1,6 +1,6 @@
 """From a scenario with traffic to what runs: servers with step-time tables, a fleet, its faults and its requests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -41,6 +41,9 @@ FIRST_TOKEN: dict[str, FirstToken] = {"vllm": "decode", "sglang": "transfer", "t
 """Which side answers first, as fleet_spec.FirstToken explains."""
 
 
+Tables = dict[Hashable, Server]
+
+
 @dataclass(frozen=True, slots=True)
 class _Pool:
     spec: PoolSpec
@@ -50,8 +53,9 @@ class _Pool:
     kv_blocks: int
 
 
-def resolve_serving(entry: Entry) -> ServingCase:
-    """The case that `traffic:` describes, its step-time tables built.
+def resolve_serving(entry: Entry, known: Tables | None = None) -> ServingCase:
+    """The case that `traffic:` describes, its step-time tables built, or taken from `known`, which gains the new ones:
+    variants of a comparison mostly have the same servers. Keep it for one set of measured kernels only.
 
     Raises ShardsimErrors that name the file, line and field.
     """
@@ -65,8 +69,9 @@ def resolve_serving(entry: Entry) -> ServingCase:
     standings = stand(entry, specs, prefix, cluster)
     engine, policy = _engine(entry)
     clients = workload.concurrency if isinstance(workload, ClosedLoop) else len(requests)
+    tables = {} if known is None else known
     pools = tuple(
-        _pool(entry, (prefix, i), pool, standing, architecture, engine, policy, requests, clients)
+        _pool(entry, (prefix, i), pool, standing, architecture, engine, policy, requests, clients, tables)
         for i, (pool, standing) in enumerate(zip(specs, standings, strict=True))
     )
     fleet = _fleet(entry, architecture, pools, policy.name, requests)
@@ -135,7 +140,7 @@ def _speculation(entry: Entry) -> Speculation | None:
 
 def _pool(
     entry: Entry, place: tuple[str, int], spec: PoolSpec, standing: Standing, architecture: Architecture,
-    engine: EngineProfile, policy: Policy, requests: Requests, clients: int,
+    engine: EngineProfile, policy: Policy, requests: Requests, clients: int, tables: Tables,
 ) -> _Pool:  # fmt: skip
     keys = ("pools", place[1], "layout") if place[0] == "pools" else ("layout",)
     layout = replace(check_pool_layout(entry, spec, keys, architecture), dp=1)
@@ -153,7 +158,7 @@ def _pool(
         speculation=_speculation(entry),
     )  # fmt: skip
     try:
-        server = Server(setup, build_table(setup, options), kv_memory_bytes(setup))
+        server = _server(setup, options, tables)
         blocks = memory_for(server, policy, longest).capacity
         if blocks * policy.block_tokens < longest:
             raise LayoutError(
@@ -163,6 +168,17 @@ def _pool(
     except ShardsimError as error:
         raise error.at(f"{entry.document.where(keys)}: ") from None
     return _Pool(spec, standing, server, policy, blocks)
+
+
+def _server(setup: Setup, options: TableOptions, tables: Tables) -> Server:
+    """Built once for all pools that are alike in whatever a step's time depends on."""
+    axes = ("tp", "ep", "pp", "cp", "dp_attention", "moe_tp")
+    links = tuple(setup.links((axis,)) for axis in axes)
+    engine = (setup.engine.label, setup.engine.memory_share)
+    key = (setup.architecture, setup.layout, setup.device.name, links, engine, setup.program, options)
+    if key not in tables:
+        tables[key] = Server(setup, build_table(setup, options), kv_memory_bytes(setup))
+    return tables[key]
 
 
 def _links(standing: Standing, layout: Layout) -> Callable[[tuple[str, ...]], GroupLinks]:

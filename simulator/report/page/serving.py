@@ -188,7 +188,7 @@ def _verdict(results: Sequence[ServingResult]) -> str:
 def _modes(results: Sequence[ServingResult]) -> str:
     head = ("", "pools", "load", "limits kept", "TTFT median", "TTFT p95", "TPOT median", "TPOT p95", "requests/s",
             "tokens/s a GPU", "busy", "KV most", "$ a M tokens out", "J a token")  # fmt: skip
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for r in results:
         share, usd = r.figures["good_share"], r.figures["usd_per_million_output_tokens"]
         rows.append(
@@ -198,4 +198,15 @@ def _modes(results: Sequence[ServingResult]) -> str:
              f"{r.figures['busy']:.0%}", _percent(r.figures["kv_max"]), f"{usd:,.2f}" if isfinite(usd) else "-",
              f"{r.figures['joules_per_output_token']:.2f}")
         )  # fmt: skip
+    numbers = [_numbers(r) for r in results]
+    if any(numbers):
+        return table((*head, "numbers"), [(*row, said) for row, said in zip(rows, numbers, strict=True)], range(3, 14))
     return table(head, rows, numeric=range(3, 14))
+
+
+def _numbers(result: ServingResult) -> str:
+    """What the sharded miniature said, where one ran beside."""
+    found = result.correctness
+    if found is None or not found.checked:
+        return ""
+    return "equal" if found.tokens_equal else "differ"
