@@ -13,6 +13,7 @@ from simulator.validation import (
     table_collectives,
     table_exchange,
     table_offline,
+    table_open_loop,
     table_pd,
     table_requests,
     table_speculative,
@@ -35,11 +36,11 @@ PREDICTORS: dict[str, Predict] = {
     "serving_closed_loop": table_closed_loop.predict,
     "serving_pd": table_pd.predict,
     "serving_speculative": table_speculative.predict,
+    "serving_open_loop": table_open_loop.predict,
     PER_REQUEST: table_requests.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
-    "serving_open_loop": "needs the replay of timed arrivals",
     "wide_ep_production": "needs the replay of wide expert parallelism",
     "training_steps": "needs backward passes and pipeline schedules",
     "training_memory": "needs optimizer state and activation memory",
