@@ -155,7 +155,13 @@ class Batcher:
         if policy.headroom and busy and kept + policy.headroom * (left + self.outstanding) > room:
             return False
         need = blocks.pages(most_tokens(policy, input_tokens, output_tokens) if policy.reserve == "whole" else kept)
-        if need + (self._growth(self._planned_leap) if self._planned_decodes else 0) > blocks.available:
+        free = blocks.available - need
+        if self._planned_decodes:
+            ticks = policy.ticks(self.steps_done + self._planned_leap) - self.ticks
+            enough = self.decodes * (ticks // policy.block_tokens + 1) <= free
+            if not enough and self._growth(self._planned_leap) > free:
+                return False
+        elif free < 0:
             return False
         blocks.take(need)
         held = Held(number, input_tokens, output_tokens, ())
@@ -203,7 +209,10 @@ class Batcher:
         if ticks == 1:
             return due[self.ticks % size]
         rounds, rest = divmod(ticks, size)
-        return rounds * self.decodes + sum(due[(self.ticks + i) % size] for i in range(rest))
+        start = self.ticks % size
+        end = start + rest
+        part = sum(due[start:end]) if end <= size else sum(due[start:]) + sum(due[: end - size])
+        return rounds * self.decodes + part
 
     def _leap(self) -> int:
         """Steps until the first decode is done, or until pages run out."""
