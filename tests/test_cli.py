@@ -156,6 +156,17 @@ def slowed(line: str) -> str:
     return " ".join(words)
 
 
+@pytest.mark.parametrize("op", ["all_reduce", "all_to_all"])
+def test_a_group_of_one_and_an_empty_message_take_no_time(folder: Path, op: str) -> None:
+    alone, _ = shardsim(folder, "collectives", "--topology", "dgx_h100", "--gpus", "1", "--max", "64", "--op", op)
+    assert alone.count(" 0.00     0.00     0.00") == 4
+    empty, _ = shardsim(folder, "collectives", "--topology", "dgx_h100", "--min", "0", "--max", "2", "--op", op)
+    rows = [line.split() for line in empty.splitlines() if not line.startswith("#")]
+    assert [float(row[0]) for row in rows] == [0.0, 1.0, 2.0]
+    assert float(rows[0][5]) == 0.0
+    assert float(rows[1][5]) > 1.0
+
+
 def test_a_topology_is_shown_drawn_and_imported(folder: Path) -> None:
     text, _ = shardsim(folder, "topology", "show", "dgx_h100", "--nodes", "2", "--plot", "t.html")
     assert "16 x H100-SXM" in text

@@ -41,8 +41,8 @@ class Row:
 
     @property
     def bytes_per_s(self) -> float:
-        """Algorithm bandwidth: size over time."""
-        return self.size_bytes / self.time_s
+        """Algorithm bandwidth: size over time; 0 for what takes none (a group of one, an empty message)."""
+        return self.size_bytes / self.time_s if self.time_s else 0.0
 
 
 def collectives_command(
@@ -149,10 +149,10 @@ def _group(topology: str, nodes: int, gpus: int | None, op: str) -> tuple[GroupL
 
 def _sizes(smallest: str, largest: str, factor: float) -> list[float]:
     first, last = parse_bytes(smallest), parse_bytes(largest)
+    if first == 0:  # an empty message has its row, and sizes go on from one byte
+        return [0.0, *(_sizes("1", largest, factor) if last else [])]
     if not 1 <= first <= last:
-        raise ScheduleError(
-            where="--min, --max", given=f"{smallest}, {largest}", rule="must be at least 1 byte, in order"
-        )
+        raise ScheduleError(where="--min, --max", given=f"{smallest}, {largest}", rule="must be whole bytes, in order")
     if not factor > 1.0:
         raise ScheduleError(where="--factor", given=f"{factor:g}", rule="must be more than 1")
     count = int(np.log(last / first * 1.000001) / np.log(factor)) + 1
@@ -167,7 +167,12 @@ def _rows(links: GroupLinks, op: str, sizes: list[float], algorithm: str | None,
     times = collective_times(links, op, np.array(sizes), library=library, algorithm=algorithm, mode="nccl-tests")
     share = bus_share(op, links.ranks)
     return [
-        Row(size, time_s, size / time_s * share, *selection(links, op, size, library=library, algorithm=algorithm))
+        Row(
+            size,
+            time_s,
+            size / time_s * share if time_s else 0.0,
+            *selection(links, op, size, library=library, algorithm=algorithm),
+        )
         for size, time_s in zip(sizes, times.tolist(), strict=True)
     ]
 
