@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.engine.front_end import FrontEnd
 from simulator.engine.replica import serve
 from simulator.engine.step_time import Clock
 from simulator.errors import WorkloadError
@@ -273,3 +274,39 @@ def test_ranks_that_prefill_together_wait_for_each_other_but_not_for_ever() -> N
             alone = prompts.groupby("start_s").size() < 4
             assert alone.any()
     assert steps_with_prompts[0] > steps_with_prompts[1] > steps_with_prompts[2]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_front_end_delays_and_leaps_are_still_steps(engine: str, ahead: bool) -> None:
+    front = FrontEnd(request_s=0.02, token_s=1e-5, ahead=ahead)
+    load = closed_loop(7, input_tokens=400, output_tokens=60, range_ratio=0.5)
+    for work in (load, poisson(6.0, 60, 900, 90)):
+        served = [serve(work, [batcher(engine, 400_000, kind)], Simple(), front=front) for kind in (Batcher, OneStep)]
+        assert np.allclose(served[0].finish_s, served[1].finish_s, rtol=1e-9)
+        ttft = served[0].first_token_s - served[0].arrival_s
+        passing = front.request_s + front.token_s * served[0].input_tokens
+        assert (ttft > passing + 5e-3).all()
+        plain = serve(work, [batcher(engine, 400_000)], Simple())
+        assert ttft.mean() > (plain.first_token_s - plain.arrival_s).mean() + passing.mean()
+    assert served[0].events < 0.7 * served[1].events
+
+
+def test_a_scheduler_that_plans_ahead_sees_a_request_one_step_later() -> None:
+    work = Requests(np.array([0.0, 0.055]), np.array([10, 10]), np.array([40, 40]))
+    first = {}
+    for ahead in (False, True):
+        served = serve(work, [batcher("vllm", 10_000)], Fixed(), front=FrontEnd(ahead=ahead))
+        first[ahead] = served.first_token_s.tolist()
+    # Steps end every 10 ms; the second comes within the sixth and runs in the seventh, or in the one after.
+    assert first[False] == pytest.approx([0.01, 0.07])
+    assert first[True] == pytest.approx([0.01, 0.08])
+
+
+def test_the_first_wave_passes_the_door_one_by_one_and_finds_a_cold_machine() -> None:
+    load = closed_loop(40, input_tokens=100, output_tokens=5, prompts=40)
+    served = serve(load, [batcher("vllm", 400_000)], Fixed(), front=FrontEnd(request_s=0.003, cold_s=0.5))
+    # The first is alone in a step that takes 10 + 500 ms; meanwhile all others have come.
+    assert np.sort(served.first_token_s)[[0, 1, 39]] == pytest.approx([0.513, 0.523, 0.523])
+    with pytest.raises(WorkloadError, match=r"front end: .*must not be negative"):
+        FrontEnd(token_s=-1.0)

@@ -12,6 +12,7 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.engine.front_end import Door, FrontEnd
 from simulator.engine.gaps import Gaps, expand
 from simulator.engine.step_time import Clock, StepTime
 from simulator.engine.together import Together
@@ -49,25 +50,31 @@ class Served:
 
 
 def serve(
-    workload: Requests | ClosedLoop, batchers: Sequence[Batcher], step_time: StepTime, *, check: bool = False
-) -> Served:
+    workload: Requests | ClosedLoop, batchers: Sequence[Batcher], step_time: StepTime, *, check: bool = False,
+    front: FrontEnd | None = None,
+) -> Served:  # fmt: skip
     """Run a workload to its end. A new request goes to the batcher with the fewest in flight.
 
-    `check`: all invariants after every event. Raises WorkloadError for a request that cannot run, StalledError where
-    requests remain that no step serves.
+    `front`: what requests pass before a batcher sees them; None: nothing. `check`: all invariants after every event.
+    Raises WorkloadError for a request that cannot run, StalledError where requests remain that no step serves.
     """
-    return _Run(workload, tuple(batchers), Clock(step_time), check).run()
+    return _Run(workload, tuple(batchers), Clock(step_time), check, front or FrontEnd()).run()
 
 
 class _Run:
     def __init__(
-        self, workload: Requests | ClosedLoop, batchers: tuple[Batcher, ...], clock: Clock, check: bool
-    ) -> None:
+        self, workload: Requests | ClosedLoop, batchers: tuple[Batcher, ...], clock: Clock, check: bool,
+        front: FrontEnd,
+    ) -> None:  # fmt: skip
         closed = isinstance(workload, ClosedLoop)
         self.requests: Requests = workload.requests if isinstance(workload, ClosedLoop) else workload
         self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
         self.batchers, self.clock, self.check = batchers, clock, check
         self.together = Together(batchers)
+        self.door = Door(front)
+        self.cold_s = front.cold_s
+        self.looked = 0.0
+        """When the last step began: up to then a scheduler that plans ahead has looked for requests."""
         n = len(self.requests)
         self.arrival: list[float] = [nan] * n if closed else self.requests.arrival_s.tolist()
         self.given: list[int] = self.requests.input_tokens.tolist()
@@ -84,19 +91,17 @@ class _Run:
         self.done = 0
 
     def run(self) -> Served:
-        for _ in range(min(self.concurrency, len(self.given))):
+        for _ in range(min(self.concurrency or len(self.given), len(self.given))):
             self._send()
         while True:
             self.events += 1
-            if not self.concurrency:
-                while self.next < len(self.given) and self.arrival[self.next] <= self.now:
-                    self._send()
+            self._admit()
             limit = self.together.before_plan()
             steps = [batcher.plan() for batcher in self.batchers]
             if all(step.idle for step in steps):
-                if self.concurrency or self.next == len(self.given):
+                if not self.door.coming:
                     break
-                self.now = self.arrival[self.next]
+                self.now = max(self.now, self.door.next_s())
                 continue
             self._take(steps, limit)
             if self.check:
@@ -114,10 +119,14 @@ class _Run:
         self.next += 1
         if self.concurrency:
             self.arrival[number] = self.now
-        batchers = self.batchers
-        target = batchers[0] if len(batchers) == 1 else min(batchers, key=lambda batcher: batcher.in_flight)
-        prefixes = self.requests.prefixes
-        target.arrive(number, self.given[number], self.asked[number], prefixes[number] if prefixes else ())
+        self.door.send(number, self.arrival[number], self.given[number])
+
+    def _admit(self) -> None:
+        batchers, prefixes = self.batchers, self.requests.prefixes
+        ahead = self.door.front.ahead and any(batcher.in_flight for batcher in batchers)
+        for number in self.door.take(self.looked if ahead else self.now):
+            target = batchers[0] if len(batchers) == 1 else min(batchers, key=lambda batcher: batcher.in_flight)
+            target.arrive(number, self.given[number], self.asked[number], prefixes[number] if prefixes else ())
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
@@ -127,8 +136,8 @@ class _Run:
                 self._note_preemption(rank, number)
         busiest = steps[0] if len(steps) == 1 else _busiest(steps)
         if busiest.chunks:
-            seconds = first = last = self.clock.chunks_s(busiest)
-            count = 1
+            seconds = first = last = self.clock.chunks_s(busiest) + self.cold_s
+            count, self.cold_s = 1, 0.0
         else:
             leap = busiest.leap if limit is None else max(1, min(busiest.leap, limit))
             count, seconds, first, last = self.clock.leap(
@@ -136,6 +145,7 @@ class _Run:
             )
         self.together.ran(count)
         start, self.now = self.now, self.now + seconds
+        self.looked = self.now - last
         for rank, (batcher, step) in enumerate(zip(self.batchers, steps, strict=True)):
             if step.idle:
                 continue
@@ -152,13 +162,14 @@ class _Run:
             self._note(rank, outcome)
 
     def _until_s(self) -> float:
-        """Seconds to the next arrival that a batcher could admit; where all have a queue, its head is what they need
+        """Seconds to the next request that a batcher could admit; where all have a queue, its head is what they need
         room for, and room only comes with a finish (or prompts wait for more of them)."""
-        if self.concurrency or self.next == len(self.given):
+        if not self.door.coming:
             return inf
         if all(batcher.waiting and not batcher.policy.wait_steps for batcher in self.batchers):
             return inf
-        return self.arrival[self.next] - self.now
+        # One that came after the last look is found after one more step.
+        return max(self.door.next_s() - self.now, 1e-12)
 
     def _note(self, rank: int, outcome: Outcome) -> None:
         for number in outcome.emitted:
