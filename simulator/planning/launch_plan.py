@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from simulator.errors import ShardsimError
+from simulator.model.catalogue import entries
 from simulator.planning.launch import ENGINES, Engine, PoolLaunch
 from simulator.planning.launch_benchmark import Traffic, benchmark_command
 from simulator.planning.launch_engines import router_command, server_commands
@@ -30,12 +31,24 @@ class Piece:
     refused: str = ""
 
 
+def repository(model: str) -> str:
+    """The Hugging Face repository of a model called by its short name; any other name as it is.
+
+    >>> repository("llama-3.1-70b"), repository("my/own")
+    ('meta-llama/Llama-3.1-70B', 'my/own')
+    """
+    if "/" in model:
+        return model
+    names = (name for entry in entries() for name in (entry.name, *entry.names) if "/" in name)
+    return next((name for name in names if name.rsplit("/", 1)[1].lower() == model.lower()), model)
+
+
 def pool_launch(pool: PoolPlan, asked: Asked, engine: Engine, per_node: Mapping[str, int] | None = None) -> PoolLaunch:
     """What is to be started for a planned pool, under any of the engines."""
     default = 4 if pool.gpu.upper().startswith(FOUR) else GPUS_PER_NODE
     return PoolLaunch(
         name="serve" if pool.role == "mixed" else pool.role,
-        model=asked.model,
+        model=repository(asked.model),
         engine=engine,
         layout=pool.layout,
         servers=max(1, pool.replicas),
@@ -82,7 +95,7 @@ def material(
         pieces.append(_piece("kubernetes", "Kubernetes manifest", lambda: manifest(pools, NAME)))
 
     def benchmark() -> str:
-        return benchmark_command(planned_traffic(result, evaluation), result.asked.model).text()
+        return benchmark_command(planned_traffic(result, evaluation), repository(result.asked.model)).text()
 
     return (*pieces, _piece("benchmark", "Benchmark that checks the promise", benchmark))
 

@@ -34,7 +34,7 @@ def verdicts(result: PlanResult) -> tuple[Verdict, ...]:
         return (
             Verdict("Is there a way?", "No", tried, "bad"),
             Verdict("What stops it?", binds[:1].upper() + binds[1:], "what most candidates fail by", "neutral"),
-            Verdict("What helps first?", "Relax", relax, "neutral"),
+            Verdict("What helps first?", "The least first", relax, "neutral"),
         )
     return _hardware(result.winner), _cost(result), _limits(result, result.winner.score), _sure(result)
 
@@ -87,10 +87,10 @@ def _limits(result: PlanResult, score: Score) -> Verdict:
 
 
 def _sure(result: PlanResult) -> Verdict:
-    worst = max((i.error for i in result.confidence.intervals), default=None) if result.confidence else None
-    if worst is None:
-        return Verdict("How sure is that?", "Not stated", "", "neutral")
     names = {"ttft_s": "time to first token", "tpot_s": "time per token", "load_requests_per_s": "load"}
-    assert result.confidence is not None
-    errors = [f"{names[i.name]} ±{i.error:.0%}" for i in result.confidence.intervals if i.name in names]
+    told = [i for i in result.confidence.intervals if i.name in names] if result.confidence else []
+    if not told:
+        return Verdict("How sure is that?", "Not stated", "", "neutral")
+    worst = max(i.error for i in told)
+    errors = [f"{names[i.name]} ±{i.error:.0%}" for i in told]
     return Verdict("How sure is that?", f"±{worst:.0%}", f"median error in validation: {', '.join(errors)}", "neutral")

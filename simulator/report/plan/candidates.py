@@ -7,13 +7,13 @@ from typing import Any
 
 from simulator.planning.result import Evaluation, PlanResult
 from simulator.report.page.html import tag, text
-from simulator.report.plan.words import AXES, BINDING, ENGINE, STATUS, candidate_text, figure
+from simulator.report.plan.words import AXES, BINDING, ENGINE, STATUS, candidate_text, figure, gpu_text
 
 COLUMNS = (
     ("candidate", ""), ("status", ""), ("GPUs", "gpus"), ("holds, req/s", "load_requests_per_s"),
     ("TTFT, ms", "ttft_s"), ("TPOT, ms", "tpot_s"),
     ("tok/s a GPU", "output_tokens_per_s_per_gpu"),
-    ("$/M tokens", "usd_per_million_tokens"), ("binds", ""), ("reason", ""),
+    ("$/M tokens", "usd_per_million_tokens"), ("reason", ""),
 )  # fmt: skip
 """Heading, and the score's field it shows."""
 FILTERS = ("status", "gpu", "engine", "precision", "pools", "binds")
@@ -29,13 +29,13 @@ def _row(evaluation: Evaluation, winner: str) -> dict[str, Any]:
         cells.append(None if value is None else float(f"{value * AXES[field].factor:.4g}"))
     keys = (
         STATUS[evaluation.status],
-        " + ".join(dict.fromkeys(pool.gpu for pool in pools)),
+        " + ".join(dict.fromkeys(gpu_text(pool.gpu) for pool in pools)),
         " + ".join(dict.fromkeys(ENGINE.get(pool.engine, pool.engine) for pool in pools)),
         " + ".join(dict.fromkeys(f"{pool.precision}, {pool.kv_cache} KV" for pool in pools)),
         "apart" if candidate.separated else "one",
         BINDING[evaluation.binding],
     )
-    cells += [BINDING[evaluation.binding], evaluation.reason]
+    cells.append(evaluation.reason)
     return {"cells": cells, "keys": keys, "holds": evaluation.holds, "best": candidate.id == winner, "id": candidate.id}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from simulator.planning.result import Evaluation, LoadPoint, PlanResult
+from simulator.planning.result import Evaluation, LoadPoint, PlanResult, Score
 from simulator.report.figures.figure import Figure, axis, short
 from simulator.report.plan.words import AXES, candidate_text, limits_of, percentile_text
 
@@ -90,22 +90,31 @@ def cost_curves(result: PlanResult) -> list[Figure]:
     """Dollars per million output tokens against load: the same GPUs, better and better used, until a limit breaks."""
     known = _known(result)
     traces = []
-    for (name, points), colour in zip(_by_candidate(result).items(), COLOURS, strict=False):
+    simulated = _by_candidate(result)
+    names = dict.fromkeys([*simulated, *(each.candidate_id for each in result.explanations)])
+    for name, colour in zip(names, COLOURS, strict=False):
         each = known.get(name)
         if each is None or each.score is None or each.score.usd_per_hour is None:
             continue
-        held = [point for point in points if point.requests_per_s > 0]
+        held = [point for point in simulated.get(name, _loads(each.score)) if point.requests_per_s > 0]
         tokens = [3600 * point.requests_per_s * result.asked.mean_output_tokens for point in held]
         ys = [1e6 * each.score.usd_per_hour / count for count in tokens]
-        traces.append(_curve(each, name, held, ys, colour, "$%{y} per million output tokens; x: a limit is broken"))
+        traces.append(_curve(each, name, held, ys, colour, "$%{y} per million output tokens"))
     if not traces:
         return []
     layout = {
         "xaxis": axis("requests/s, all replicas together", rangemode="tozero"),
         "yaxis": axis("$ per million output tokens", rangemode="tozero"),
     }
-    note = "GPUs as planned; a cross marks a load at which a limit is broken."
+    note = "GPUs as planned, up to the load that they hold; a cross marks a load at which a limit is broken."
     return [Figure("Cost against load", traces, layout, note)]
+
+
+def _loads(score: Score) -> list[LoadPoint]:
+    """Loads up to what is held, for the price alone: where no load was simulated, no latency is known."""
+    unknown = float("nan")
+    rates = [part / 10 * score.load_requests_per_s for part in range(2, 11)]
+    return [LoadPoint("", rate, unknown, unknown, unknown, holds=True) for rate in rates]
 
 
 def traffic(result: PlanResult) -> list[Figure]:

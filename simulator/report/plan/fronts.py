@@ -40,21 +40,22 @@ def _trace(evaluations: Sequence[Evaluation], front: ParetoFront, name: str, **m
 def _front(result: PlanResult, front: ParetoFront, scored: Sequence[Evaluation]) -> Figure:
     by_id = {each.candidate.id: each for each in scored}
     best = [by_id[name] for name in front.ids if name in by_id]
+    simulated = all(each.status == "confirmed" for each in best)
     traces = [
-        _trace(best, front, "none is better in both", mode="lines+markers",
+        _trace(best, front, f"none {'simulated ' if simulated else ''}is better in both", mode="lines+markers",
                line={"color": "@ink", "width": 1.5, "dash": "dot"}, marker={"size": 11, "color": "@ink"})
     ]  # fmt: skip
     for name, apart, colour in _GROUPS:
         some = [each for each in scored if each.candidate.separated == apart]
         if some:
-            style = {"size": 7, "color": colour, "opacity": [0.95 if e.holds else 0.35 for e in some]}
+            style = {"size": 7, "color": colour, "opacity": [0.95 if e.holds else 0.35 for e in some],
+                     "symbol": ["circle" if e.status == "confirmed" else "circle-open" for e in some]}  # fmt: skip
             traces.append(_trace(some, front, name, mode="markers", marker=style))
     if result.winner is not None and result.winner.score is not None:
         star = {"size": 17, "symbol": "star", "color": "@red", "line": {"width": 1, "color": "@card"}}
         traces.append(_trace([result.winner], front, "the plan", mode="markers", marker=star))
-    better = (
-        f"Better lies {'up' if front.y_up else 'down'} and {'right' if front.x_up else 'left'}; faint: misses a limit."
-    )
+    better = f"Better lies {'up' if front.y_up else 'down'} and {'right' if front.x_up else 'left'}. "
+    better += "Full: simulated; open: by steady-state analysis; faint: misses a limit."
     layout = {
         "xaxis": axis(_title(front.x), rangemode="tozero"),
         "yaxis": axis(_title(front.y), rangemode="tozero"),

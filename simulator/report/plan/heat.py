@@ -6,7 +6,7 @@ from typing import Any
 
 from simulator.planning.result import Evaluation, PlanResult, PoolPlan
 from simulator.report.figures.figure import Figure, short
-from simulator.report.plan.words import AXES, ENGINE, candidate_text, figure, layout_text, state_text
+from simulator.report.plan.words import AXES, ENGINE, candidate_text, figure, gpu_text, layout_text, state_text
 
 MOST_ROWS, MOST_COLUMNS = 40, 24
 Cell = tuple[str, str]
@@ -30,7 +30,7 @@ def heat_maps(result: PlanResult) -> list[Figure]:
 def _hardware(pool: PoolPlan) -> str:
     precision = "" if pool.precision == "checkpoint" else f" {pool.precision}"
     kv = "" if pool.kv_cache in ("bf16", "checkpoint") else f", {pool.kv_cache} KV"
-    return f"{pool.gpu}{precision}{kv}<br>{ENGINE.get(pool.engine, pool.engine)}"
+    return f"{gpu_text(pool.gpu)}{precision}{kv}<br>{ENGINE.get(pool.engine, pool.engine)}"
 
 
 def _of_one(evaluation: Evaluation) -> Cell:
@@ -40,7 +40,9 @@ def _of_one(evaluation: Evaluation) -> Cell:
 
 def _of_two(evaluation: Evaluation) -> Cell:
     prefill, decode = sorted(evaluation.candidate.pools, key=lambda pool: pool.role != "prefill")
-    return f"decode {layout_text(decode.layout)}, {decode.gpu}", f"{layout_text(prefill.layout)}<br>{prefill.gpu}"
+    return f"decode {layout_text(decode.layout)}, {gpu_text(decode.gpu)}", (
+        f"{layout_text(prefill.layout)}<br>{gpu_text(prefill.gpu)}"
+    )
 
 
 def _best(evaluations: Iterable[Evaluation], cell: Callable[[Evaluation], Cell], field: str) -> dict[Cell, Evaluation]:

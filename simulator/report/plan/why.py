@@ -17,7 +17,7 @@ def budget(result: PlanResult) -> list[Figure]:
     items = result.explanations[0].budget if result.explanations else ()
     parts = list(dict.fromkeys((item.phase, item.pool) for item in items))
     colours = {name: _KINDS[i % len(_KINDS)] for i, name in enumerate(dict.fromkeys(item.name for item in items))}
-    several = len({pool for _, pool in parts}) > 1
+    several = len({phase for phase, _ in parts}) < len(parts)
     return [_budget([i for i in items if (i.phase, i.pool) == part], part, colours, several) for part in parts]
 
 

@@ -79,11 +79,22 @@ def layout_text(layout: Layout) -> str:
     return " ".join(f"{name}{size}" for name, size in sizes if size > 1) or "1 GPU"
 
 
+def gpu_text(gpu: str) -> str:
+    """The kind of GPU; the usual module is not spelled out.
+
+    >>> gpu_text("H100-SXM"), gpu_text("H100-PCIe")
+    ('H100', 'H100-PCIe')
+    """
+    return gpu.removesuffix("-SXM")
+
+
 def pool_text(pool: PoolPlan) -> str:
     """`2 × tp4 on H200, fp8, vLLM`."""
     count = f"{pool.replicas} × " if pool.replicas else ""
     precision = f", {pool.precision}" if pool.precision != "checkpoint" else ""
-    return f"{count}{layout_text(pool.layout)} on {pool.gpu}{precision}, {ENGINE.get(pool.engine, pool.engine)}"
+    return (
+        f"{count}{layout_text(pool.layout)} on {gpu_text(pool.gpu)}{precision}, {ENGINE.get(pool.engine, pool.engine)}"
+    )
 
 
 def candidate_text(candidate: Candidate) -> str:
@@ -98,7 +109,7 @@ def hardware_text(candidate: Candidate) -> str:
     counts: dict[str, int] = {}
     for pool in candidate.pools:
         counts[pool.gpu] = counts.get(pool.gpu, 0) + pool.gpus
-    return " + ".join(f"{count} {gpu}" for gpu, count in counts.items())
+    return " + ".join(f"{count} {gpu_text(gpu)}" for gpu, count in counts.items())
 
 
 def percentile_text(slo: Slo) -> str:
