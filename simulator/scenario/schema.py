@@ -202,11 +202,12 @@ class FaultSpec(Part):
 
 
 def _fault_kind(value: Any) -> str:
-    return "serving" if isinstance(value, dict) and "kind" in value else "link"
+    # Brackets keep the tag out of what messages name: `told` takes it for no key.
+    return "[serving]" if isinstance(value, dict) and "kind" in value else "[link]"
 
 
 AnyFault = Annotated[
-    Annotated[FaultSpec, Tag("link")] | Annotated[ServingFaultSpec, Tag("serving")], Discriminator(_fault_kind)
+    Annotated[FaultSpec, Tag("[link]")] | Annotated[ServingFaultSpec, Tag("[serving]")], Discriminator(_fault_kind)
 ]
 
 
