@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from simulator.planning.assess import Assessed, assess, families
-from simulator.planning.designs import designs
+from simulator.planning.designs import Refused, designs
 from simulator.planning.execute import Executor
 from simulator.planning.question import Question
-from simulator.planning.result import Candidate, Evaluation, LoadPoint, Score
+from simulator.planning.result import Candidate, Evaluation, LoadPoint, Role, Score
 from simulator.planning.simulate import Point, share_of, simulate, tasks_for
 from simulator.planning.sizing import (
     Sized,
@@ -62,9 +62,7 @@ def find(question: Question, executor: Executor) -> Found:
     everyone = sorted(done.values(), key=lambda s: _order(question, s)) + rest
     everyone += [s for s in sized if not s.evaluation.holds]
     bad = [_never(question, a) for a in assessed if a.status != "scored"]
-    bad += [
-        Evaluation(Candidate(r.design.label(question), ()), "illegal", r.reason, "layout") for r in refused
-    ]  # fmt: skip
+    bad += [_never(question, _illegal(question, r)) for r in refused]
     evaluations = (*(s.evaluation for s in everyone), *sorted(bad, key=lambda e: (e.status, e.candidate.id)))
     loads = tuple(p for s in done.values() for p in _load_points(s, points))
     return Found(evaluations, winner, tuple(everyone), loads, points, assessed, unproven)
@@ -74,6 +72,13 @@ def _parts(assessed: Sequence[Assessed]) -> list[tuple[Assessed, ...]]:
     alive = [a for a in assessed if a.status == "scored"]
     found: list[tuple[Assessed, ...]] = [(a,) for a in alive if a.role == "mixed"]
     return found + list(pairs(alive))
+
+
+def _illegal(question: Question, refused: Refused) -> Assessed:
+    space = question.space
+    role: Role = "mixed" if "aggregated" in space.modes else "decode"
+    limits = (space.max_sequences[0], space.max_batched_tokens[0])
+    return Assessed(refused.design, role, *limits, "illegal", refused.reason, "layout", None)
 
 
 def _never(question: Question, part: Assessed) -> Evaluation:

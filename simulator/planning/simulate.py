@@ -29,6 +29,9 @@ FEWEST, MOST = 200, 2500
 LIVES = 2.5
 WARM = 1.0
 """Lives that pass before requests are counted: the replica starts empty."""
+LANES = 8
+"""Attention ranks that are simulated at most, with their share of the load: 80 alike step together as 8 do, but for
+the largest batch among them, which is then 5 to 10 % smaller than it would be (the spread of the largest of n)."""
 BEHIND = 0.05
 """A load holds only if, when the last request comes, no more than this part of all still waits for a first token."""
 
@@ -150,6 +153,8 @@ class Replays:
         self._table = piped(table, question.platforms[design.platform], design.layout)
         longest = traffic.input_tokens + traffic.output_tokens
         self._memory = memory_for(Server(setup, table, kv_memory_bytes(setup)), self._policy, longest)
+        self._attention = min(LANES, design.layout.dp_attention)
+        self._fold = design.layout.dp_attention / self._attention
         self._moved_s = transfer_s(setup, round(traffic.mean_input)) if part.role == "prefill" else 0.0
 
     def bisect(self) -> tuple[Point, ...]:
@@ -177,7 +182,7 @@ class Replays:
         batch = 0.0
         if curve is not None:
             _, _, e2el, batch, _ = curve.at(min(load, curve.load[-1]))
-            batch = max(batch, load * e2el)
+            batch = max(batch, load * e2el) / self._fold
         count = int(min(MOST, max(FEWEST, LIVES * batch)))
         served, ttft, tpot = self.run(load, count)
         first = min(int(WARM * batch), len(served.arrival_s) // 2)
@@ -185,7 +190,7 @@ class Replays:
 
     def run(self, load: float, count: int) -> tuple[Served, Floats, Floats]:
         """(what was served, TTFT, TPOT) of about `count` requests at this load, in seconds."""
-        served = self._serve(self._question.traffic.requests(load, count))
+        served = self._serve(self._question.traffic.requests(load / self._fold, count))
         ttft = served.first_token_s - served.arrival_s + self._moved_s + self._late(self._setup.layout.pp)
         # The token that came with a prompt's KV is out: what a sequence waits for pages is between its tokens.
         since = served.arrival_s if self._part.role == "decode" else served.first_token_s
@@ -200,7 +205,7 @@ class Replays:
                 requests.prefix_tokens,
             )  # fmt: skip
         batchers = [
-            Batcher(policy, KvBlocks(memory.capacity, memory.block_tokens)) for _ in range(layout.dp_attention)
+            Batcher(policy, KvBlocks(memory.capacity, memory.block_tokens)) for _ in range(self._attention)
         ]  # fmt: skip
         if self._part.role == "decode":
             free = replace(policy, mixed=True, chunked=True, max_batched_tokens=1 << 30, reserve="prompt")
@@ -214,7 +219,7 @@ class Replays:
         e2el = ttft + tpot * (served.output_tokens[-len(ttft) :] - 1)
         last = float(served.arrival_s[-1])
         waiting = int((served.first_token_s > last).sum())
-        lanes = self._setup.layout.dp_attention * stages
+        lanes = self._attention * stages
         behind = waiting > BEHIND * len(served.arrival_s) + 2 * lanes
         values = [float(np.percentile(column, slo.percentile)) for column in (ttft, tpot, e2el)]
         limits = (slo.ttft_s, slo.tpot_s, slo.e2el_s)
@@ -224,7 +229,7 @@ class Replays:
             for value, limit, mine in zip(values, limits, asked, strict=True)
         )
         span = max(float(served.finish_s.max()), 1e-9)
-        running = float((served.finish_s - served.first_token_s).sum()) / span
+        running = float((served.finish_s - served.first_token_s).sum()) / span * self._fold
         pages = max((step[7] for step in served.steps), default=0) / self._memory.capacity
         return Point(load, values[0], values[1], values[2], good and not behind, behind, running, pages)
 
