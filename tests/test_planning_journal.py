@@ -1,6 +1,8 @@
 """The journal: what was kept comes back equal, whatever the moment at which the process was killed."""
 
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import planning_tasks
 import pytest
@@ -17,11 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planning_tasks import Part, Score, Task, score, tasks
 
-from simulator.errors import OutputError
+from simulator.errors import OutputError, StalledError
 from simulator.planning import journal as journal_module
 from simulator.planning.codec import decode, encode
 from simulator.planning.execute import Processes
-from simulator.planning.journal import Journal, Resuming, task_key
+from simulator.planning.fingerprint import Fingerprints
+from simulator.planning.journal import Journal, Resuming
 
 Mark = st.floats(allow_nan=False)
 PARTS = st.lists(st.builds(Part, st.text(), st.lists(st.integers(), max_size=3).map(tuple)), max_size=3).map(tuple)
@@ -100,7 +104,7 @@ def test_a_torn_tail_loses_one_line_at_most(tmp_path_factory: pytest.TempPathFac
     folder, given_tasks = tmp_path_factory.mktemp("j") / "j", tasks(5)
     with Journal(folder, "sweep") as journal:
         for task in given_tasks:
-            journal.add(task_key("score", task), "score", task, score(task))
+            journal.add(Fingerprints().of((score, None, task)), "score", score(task))
         text = (folder / "tail.jsonl").read_bytes()
     for part in folder.rglob("part-*"):
         part.unlink()
@@ -137,8 +141,9 @@ def test_bound_arguments_are_part_of_the_task(tmp_path: Path) -> None:
 def test_parts_are_one_table_for_people(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", "sweep", part_rows=5) as journal:
         resumed(journal, Counting(), score, tasks(12))
-    frame = pd.read_parquet(tmp_path / "j" / "results" / "score").sort_values("task.number")
-    assert frame["value.rate"].tolist() == [score(task).rate for task in tasks(12)]
+    frame = pd.read_parquet(tmp_path / "j" / "results" / "score")
+    assert sorted(frame[".rate"]) == sorted(score(task).rate for task in tasks(12))
+    assert frame[".pieces.b"].tolist() == [1 / 7] * 12
     assert len(list((tmp_path / "j" / "results" / "score").iterdir())) == 3
 
 
@@ -163,6 +168,7 @@ import sys
 from pathlib import Path
 from planning_tasks import score, tasks
 from simulator.planning.execute import InProcess
+from simulator.planning.fingerprint import Fingerprints
 from simulator.planning.journal import Journal, Resuming
 with Journal(Path(sys.argv[1]), "sweep", part_rows=7) as journal:
     list(Resuming(InProcess(), journal).map(score, tasks(60, 0.01)))
@@ -192,3 +198,38 @@ def test_kill_9_of_the_whole_run(tmp_path: Path, lines: int) -> None:
         run = Counting()
         assert resumed(journal, run, score, tasks(60, 0.01)) == [score(task) for task in tasks(60)]
         assert len(run.ran) == 60 - kept
+
+
+def test_kill_9_of_a_worker_process_loses_nothing() -> None:
+    with Processes(2) as two:
+        found = {}
+        for number, result in two.run(score, tasks(40, 0.02)):
+            found[number] = result
+            if len(found) in (5, 12):
+                os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        assert [found[i] for i in range(40)] == [score(task) for task in tasks(40)]
+        assert list(two.map(score, tasks(9))) == [score(task) for task in tasks(9)]
+
+
+def test_a_task_that_kills_its_workers_is_an_error_and_no_loop() -> None:
+    with Processes(1) as one, pytest.raises(StalledError, match="none done between"):
+        list(one.run(planning_tasks.die, tasks(2)))
+
+
+@given(SCORES, SCORES)
+@settings(deadline=None)
+def test_fingerprints_are_of_the_content(one: Score, other: Score) -> None:
+    copied = pickle.loads(pickle.dumps(one))
+    assert Fingerprints().of(copied) == Fingerprints().of(one)
+    assert (Fingerprints().of(other) == Fingerprints().of(one)) == (encode(other) == encode(one))
+    prints = Fingerprints()
+    assert prints.of((one, other)) == Fingerprints().of((one, other)) == prints.of((copied, other))
+
+
+def test_fingerprints_tell_arrays_and_types_apart() -> None:
+    array = np.arange(6.0)
+    values = [array, array.reshape(2, 3), array.astype(int), array + 1, 1, 1.0, "1", True, (1,), ((1,),), {1: 2},
+              {2: 1}, score, planning_tasks.fail, None]  # fmt: skip
+    assert len({Fingerprints().of(value) for value in values}) == len(values)
+    with pytest.raises(TypeError):
+        Fingerprints().of(object())

@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 TAG = "_"
 """Key of a dataclass's name; no field is called so."""
@@ -23,6 +25,8 @@ def encode(value: object) -> Json:
         return encode(value.value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic):
+        return encode(value.item())
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if isinstance(value, frozenset):

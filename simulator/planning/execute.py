@@ -6,14 +6,17 @@ in the order of the tasks, and are those of one process.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
-from simulator.errors import ScenarioError
+from simulator.errors import ScenarioError, StalledError
 
 T = TypeVar("T")
 R = TypeVar("R")
+LOST = 3
+"""Times that workers may die with no task done between: then it is the task that kills them."""
 
 
 class Executor(Protocol):
@@ -32,7 +35,11 @@ class InProcess:
 
 
 class Processes:
-    """Worker processes of this machine; use as a context so that they end with it."""
+    """Worker processes of this machine; use as a context so that they end with it.
+
+    A worker that is killed (the kernel does so when memory runs out) costs the tasks in flight their time and nothing
+    else: new workers are started, and what is not done is asked of them.
+    """
 
     def __init__(self, workers: int) -> None:
         self._pool = ProcessPoolExecutor(workers)
@@ -40,7 +47,31 @@ class Processes:
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Results in order; tasks are handed out one by one, as they differ much in length."""
-        return self._pool.map(function, tasks)
+        return in_order(self.run(function, tasks))
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """(number of the task, its result) as results come. Raises StalledError where workers die again and again."""
+        left, lost = dict(enumerate(tasks)), 0
+        while left:
+            futures = {self._pool.submit(function, task): number for number, task in left.items()}
+            try:
+                for future in as_completed(futures):
+                    result = future.result()
+                    lost = 0
+                    del left[futures[future]]
+                    yield futures[future], result
+            except BrokenProcessPool:
+                lost += 1
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                if lost > LOST:
+                    raise StalledError(
+                        given=f"{len(left)} tasks left", rule=f"worker processes died {lost} times, none done between",
+                        way_out="give the machine more memory, or ask for fewer --workers",
+                    ) from None  # fmt: skip
+                self._pool = ProcessPoolExecutor(self._workers)
+            finally:
+                for future in futures:
+                    future.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -49,6 +80,17 @@ class Processes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=error is None, cancel_futures=True)
+
+
+def in_order(numbered: Iterator[tuple[int, R]]) -> Iterator[R]:
+    """Results that come as (number, result) in any order, in the order of their numbers from 0."""
+    early: dict[int, R] = {}
+    due = 0
+    for number, result in numbered:
+        early[number] = result
+        while due in early:
+            yield early.pop(due)
+            due += 1
 
 
 def worker_count(asked: int | None) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 from simulator import __version__
 from simulator.errors import ScenarioError
+from simulator.planning.execute import in_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,13 +78,7 @@ class DaskRunner:
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Results in the order of the tasks, as `simulator.planning.execute.Executor` has it."""
-        early: dict[int, R] = {}
-        due = 0
-        for number, result in self.run(function, tasks):
-            early[number] = result
-            while due in early:
-                yield early.pop(due)
-                due += 1
+        return in_order(self.run(function, tasks))
 
     def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         """(number of the task, its result) as results come. What a task raises is raised here."""

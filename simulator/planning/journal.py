@@ -22,6 +22,7 @@ from simulator import __version__
 from simulator.errors import OutputError
 from simulator.planning.codec import TAG, decode, encode
 from simulator.planning.execute import Executor
+from simulator.planning.fingerprint import Fingerprints
 
 try:
     import fcntl
@@ -126,10 +127,10 @@ class Journal:
     def __contains__(self, key: str) -> bool:
         return key in self._held
 
-    def add(self, key: str, name: str, task: object, value: object) -> None:
+    def add(self, key: str, name: str, value: object) -> None:
         """Keep a result. It is with the operating system when this returns: a killed process loses nothing of it."""
         assert self._tail is not None, "used as a context"
-        row = {"key": key, "name": name, "task": encode(task), "value": encode(value)}
+        row = {"key": key, "name": name, "value": encode(value)}
         try:
             self._tail.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
             self._tail.flush()
@@ -151,7 +152,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             number = 1 + max((int(path.stem.split("-")[1]) for path in folder.glob("part-*.parquet")), default=0)
             hidden = folder / f".part-{number:05d}"
-            pd.DataFrame([_flat(row) for row in rows]).to_parquet(hidden, index=False)
+            pd.DataFrame([line for row in rows for line in _flat(row)]).to_parquet(hidden, index=False)
             hidden.replace(folder / f"part-{number:05d}.parquet")
         self._tail.truncate(0)
         self._pending.clear()
@@ -168,7 +169,7 @@ def _part(path: Path, columnar: bool) -> dict[str, Any]:
             given=str(path), rule="needs pyarrow to be read", way_out="pip install 'shardsim[parquet]', or start afresh"
         )
     try:
-        frame = pd.read_parquet(path, columns=["key", "value"])
+        frame = pd.read_parquet(path, columns=["key", "value"]).dropna()
         return dict(zip(frame["key"], map(json.loads, frame["value"]), strict=True))
     except (OSError, ValueError, KeyError) as failure:
         raise OutputError(given=str(path), rule=f"cannot be read: {failure}", way_out="remove it") from None
@@ -182,45 +183,49 @@ def _row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and {"key", "name", "task", "value"} <= row.keys() else None
+    return row if isinstance(row, dict) and {"key", "name", "value"} <= row.keys() else None
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: key and JSON for resuming, scalar fields as columns for people."""
-    flat: dict[str, Any] = {"key": row["key"]}
-    for part in ("task", "value"):
-        held = row[part] if isinstance(row[part], dict) else {}
-        for name, item in held.items():
-            if name != TAG and isinstance(item, bool | int | float | str):
-                # A column is of one type in every part: whole numbers are floats, as None elsewhere would make them.
-                flat[f"{part}.{name}"] = item if isinstance(item, bool | str) else float(item)
-        flat[part] = json.dumps(row[part], separators=(",", ":"))
-    return flat
+def _flat(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A result's lines in the table: its scalars as columns, for people; the first line has the JSON for resuming.
+
+    A result that is a list has a line an item.
+    """
+    value = row["value"]
+    items = value if isinstance(value, list) and value else [value]
+    lines = [{"key": row["key"], "item": i, "value": None, **_columns(item, "")} for i, item in enumerate(items)]
+    lines[0]["value"] = json.dumps(value, separators=(",", ":"))
+    return lines
 
 
-def task_key(name: str, task: object) -> str:
-    """A task's name in the journal: equal for equal tasks of one function, whichever run asks."""
-    text = json.dumps([name, encode(task)], separators=(",", ":"), sort_keys=True)
-    return sha256(text.encode()).hexdigest()[:32]
+def _columns(item: Any, prefix: str) -> dict[str, Any]:
+    """Scalars by dotted name. A column is of one type in every part: numbers are floats, as None would make them."""
+    found: dict[str, Any] = {}
+    for name, held in item.items() if isinstance(item, dict) else ():
+        if isinstance(held, dict):
+            found |= _columns(held, f"{prefix}{name}.")
+        elif name != TAG and isinstance(held, bool | int | float | str):
+            found[f".{prefix}{name}"] = held if isinstance(held, str) else float(held)
+    return found
 
 
 class Resuming:
     """An executor that asks another only for what the journal does not hold, and keeps what it gets.
 
-    Tasks and results are dataclasses, tuples and scalars; the result's type is the function's annotation. Arguments
-    bound by functools.partial are part of the task.
+    Tasks are told apart by what they hold (see `Fingerprints`). Results are dataclasses, tuples and scalars, of the
+    type that the function's annotation says. Arguments bound by functools.partial are part of the task.
     """
 
     def __init__(self, executor: Executor, journal: Journal) -> None:
         self.executor, self.journal = executor, journal
+        self._prints = Fingerprints()
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Results in the order of the tasks, each as soon as it and those before it are there."""
         plain, bound = (function.func, (function.args, function.keywords)) if isinstance(function, partial) else (
             function, None)  # fmt: skip
         name, kind = plain.__name__, get_type_hints(plain)["return"]
-        full = [task if bound is None else (task, *bound) for task in tasks]
-        keys = [task_key(name, task) for task in full]
+        keys = [self._prints.of((plain, bound, task)) for task in tasks]
         missing: dict[str, int] = {}
         for index, key in enumerate(keys):
             if key not in self.journal:
@@ -229,7 +234,7 @@ class Resuming:
         for key in keys:
             while key not in self.journal:
                 index, result = next(coming)
-                self.journal.add(keys[index], name, full[index], result)
+                self.journal.add(keys[index], name, result)
             yield decode(kind, self.journal.get(key))
 
     def _run(self, function: Callable[[T], R], tasks: Sequence[T], todo: Sequence[int]) -> Iterator[tuple[int, R]]:
