@@ -108,11 +108,27 @@ def plan(
     json: Annotated[bool, typer.Option("--json", help="print the whole plan as JSON")] = False,
     settings: Settings = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; one a core if left out")] = None,
+    executor: Annotated[str, typer.Option(help="processes or dask")] = "processes",
+    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="of a Dask cluster, e.g. tcp://host:8786")] = "",
+    journal: Annotated[
+        Path | None, typer.Option(help="folder that keeps results as they come; the same command goes on from it")
+    ] = None,
 ) -> int:
     """Find the cheapest deployment that holds a load within limits; exit status 3 where nothing does."""
     from simulator.commands.plan import plan_command
 
-    return plan_command(scenario, out, force=force, quiet=quiet, as_json=json, settings=settings or [], workers=workers)
+    return plan_command(
+        scenario,
+        out,
+        force=force,
+        quiet=quiet,
+        as_json=json,
+        settings=settings or [],
+        workers=workers,
+        executor=executor,
+        scheduler=scheduler,
+        journal=journal,
+    )
 
 
 @app.command()

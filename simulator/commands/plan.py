@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from simulator.commands.plan_executor import plan_executor
 from simulator.commands.run import folder_name
-from simulator.planning.execute import InProcess, Processes, worker_count
 from simulator.planning.plan import plan
 from simulator.planning.result import PlanResult
 from simulator.planning.result_json import result_to_json
@@ -20,19 +20,15 @@ INFEASIBLE = 3
 
 def plan_command(
     path: str, out: Path | None, *, force: bool, quiet: bool, as_json: bool, settings: Sequence[str],
-    workers: int | None,
+    workers: int | None, executor: str = "processes", scheduler: str = "", journal: Path | None = None,
 ) -> int:  # fmt: skip
     """Resolve, search, write, print; status 3 where nothing holds."""
-    count = worker_count(workers)
     entry = load_plan(path, settings)
     question = resolve_plan(entry)
     folder = out or Path("reports") / folder_name(question.name)
     check_output(folder, force)
-    if count == 1:
-        result = plan(question, InProcess())
-    else:
-        with Processes(count) as processes:
-            result = plan(question, processes)
+    with plan_executor(question, executor, scheduler, workers, journal) as runner:
+        result = plan(question, runner)
     return finish(result, folder, {p.name: p.per_node for p in question.platforms}, force, quiet, as_json)
 
 
