@@ -3,13 +3,16 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.cost.table import TableOptions, build_table
 from simulator.cost.table.direct import DirectPricer
 from simulator.parallel.layout import Layout
 from simulator.planning.assess import Assessed, assess, replica_of, table_for
+from simulator.planning.coarse import REPLAY, coarse_table
 from simulator.planning.designs import Design, designs, setup_of
 from simulator.planning.piped import piped
 from simulator.planning.question import Question
@@ -90,3 +93,22 @@ def test_the_steady_state_lies_near_the_simulation() -> None:
     for part in parts[::2]:
         assert part.curve is not None
         assert held(part, asked) == pytest.approx(part.curve.held, rel=0.25), part.design
+
+
+@pytest.mark.parametrize(
+    ("model", "layout", "skew"),
+    [("Qwen3-8B", Layout(tp=2), 0.0), ("Qwen3-30B-A3B", Layout(dp_attention=4, ep=4), 1.0)],
+)
+def test_coarse_tables_lie_near_full_ones(model: str, layout: Layout, skew: float) -> None:
+    setup = setup_of(question(model=model), Design(0, layout, "bf16", "", "vllm"))
+    coarse = coarse_table(DirectPricer(setup), tokens=4096, sequences=128, context=4000, skew=skew, grain=REPLAY)
+    full = build_table(setup, TableOptions(4224, 128, 4000, expert_skews=(skew,), prefill_counts=REPLAY.prompts))
+    n = np.array([1, 3, 9, 17, 47, 100, 127])
+    decodes = coarse.step_times_s(0, 0, n, n * 2111) / full.step_times_s(0, 0, n, n * 2111)
+    assert np.abs(decodes - 1.0).max() < 0.03
+    rng = np.random.default_rng(3)
+    prompts = rng.integers(1, 9, 60)
+    load = (rng.integers(200, 4000, 60), rng.integers(0, 2000, 60) * prompts, rng.integers(0, 90, 60))
+    steps = [t.step_times_s(*load, load[2] * 1777, prefill_sequences=prompts) for t in (coarse, full)]
+    assert np.median(np.abs(steps[0] / steps[1] - 1.0)) < 0.01
+    assert np.abs(steps[0] / steps[1] - 1.0).max() < 0.08

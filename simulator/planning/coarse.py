@@ -1,10 +1,16 @@
-"""A step-time table of few points, for searching hundreds of layouts: the same parts as `build_table`, priced at powers
-of two where that has every graph size and tile."""
+"""Step-time tables of few points, for searching hundreds of layouts.
+
+The parts of `build_table`, priced at powers of two where that has every tile and graph size: a quarter to a tenth of
+the time, and within 3 % but for a few short prompt steps (tests/test_planning_steady.py).
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.table import StepTable, TableOptions
+from simulator.cost.table.build import padded
 from simulator.cost.table.direct import DirectPricer, Stage
 from simulator.cost.table.grids import Box, Plane, half_octaves, octaves
 from simulator.cost.table.lines import Body, StageLines
@@ -13,29 +19,60 @@ from simulator.cost.table.table import Reach
 CONTEXT_START = 256
 
 
-def coarse_table(direct: DirectPricer, *, tokens: int, sequences: int, context: int, skew: float) -> StepTable:
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """How many points are priced."""
+
+    prompt_step: int
+    """Factor between token counts of prompt steps, above 128."""
+    halves: bool
+    """Decodes at one and a half times each power of two as well."""
+    prompts: tuple[int, ...]
+    """Numbers of prompts in a step."""
+
+
+SEARCH = Grain(prompt_step=4, halves=False, prompts=(1,))
+REPLAY = Grain(prompt_step=2, halves=True, prompts=(1, 4, 16, 64))
+"""Of the tables that simulations run on."""
+
+
+def coarse_table(
+    direct: DirectPricer, *, tokens: int, sequences: int, context: int, skew: float, grain: Grain = SEARCH
+) -> StepTable:
     """Steps of up to `tokens` new tokens and `sequences` decodes over `context` cached tokens each."""
     reach = Reach(tokens + sequences, sequences, context, 1)
-    options = TableOptions(reach.tokens, sequences, context, (skew,), prefill_counts=(1,))
-    return StepTable(direct, options, reach, tuple(_stage(direct, stage, reach, skew) for stage in direct.stages))
+    options = TableOptions(reach.tokens, sequences, context, (skew,), prefill_counts=grain.prompts)
+    return StepTable(
+        direct, options, reach, tuple(_stage(direct, stage, reach, skew, grain) for stage in direct.stages)
+    )
 
 
-def _stage(direct: DirectPricer, stage: Stage, reach: Reach, skew: float) -> StageLines:
-    few = _points(1, reach.sequences)
-    head = np.interp(np.arange(reach.sequences + 2), few, [direct.head(stage.index, n).time_s for n in few])
+def _stage(direct: DirectPricer, stage: Stage, reach: Reach, skew: float, grain: Grain) -> StageLines:
+    few = _octaves(1, reach.sequences, 2)
+    rows = np.arange(reach.sequences + grain.prompts[-1] + 1)
+    head = np.interp(rows, few, [direct.head(stage.index, n).time_s for n in few])
     launches = direct.body(stage.index, 1, True, skew).launches + direct.head(stage.index, 1).launches
     layers = sum(times for _, times in direct.attention_ops(stage.index, True))
+    decodes = half_octaves(reach.sequences) if grain.halves else few
+    decode = _body(direct, stage, (0, *decodes), reach, skew, decode=True)
+    engine = direct.setup.engine
+    run = Body(*(padded(line, engine, reach) for line in (decode.time_s, decode.compute_s, decode.comm_s)))
+    prompts = _octaves(64, reach.tokens, grain.prompt_step)
     return StageLines(
-        stage.index, stage.times, _body(direct, stage, (0, *few), reach, skew, decode=True),
-        _body(direct, stage, (0, 1, *_points(64, reach.tokens)), reach, skew, decode=False), head,
-        _plane(direct, stage, reach), _box(direct, stage, reach), launches, max(1, layers),
+        stage.index, stage.times, run, _body(direct, stage, (0, 1, *prompts), reach, skew, decode=False), head,
+        _plane(direct, stage, reach), _box(direct, stage, reach, grain), launches, max(1, layers),
     )  # fmt: skip
 
 
-def _points(first: int, top: int) -> tuple[int, ...]:
+def _octaves(first: int, top: int, step: int) -> tuple[int, ...]:
+    """first, doubled up to 128, then by `step`, and `top`.
+
+    >>> _octaves(64, 5000, 4)
+    (64, 128, 512, 2048, 5000)
+    """
     found = [first]
     while found[-1] < top:
-        found.append(min(top, found[-1] * (2 if found[-1] < 128 or first == 1 else 4)))
+        found.append(min(top, found[-1] * (2 if found[-1] < 128 else step)))
     return tuple(found)
 
 
@@ -62,12 +99,19 @@ def _plane(direct: DirectPricer, stage: Stage, reach: Reach) -> Plane:
     return Plane(sequences, context, np.array(columns).T)
 
 
-def _box(direct: DirectPricer, stage: Stage, reach: Reach) -> Box:
-    """Prompts of one sequence a step; several together are priced as that many."""
-    new = half_octaves(reach.tokens)
-    cached = octaves(CONTEXT_START * 8, reach.context)
-    priced = [n for n in new if (n >= 64 and n.bit_length() % 2) or n in (1, new[-1])]
-    rows = np.array([[direct.prefill_attention(stage.index, n, c, 1).time_s for c in cached] for n in priced])
-    safe = np.log(np.maximum(rows, 1e-12))
-    columns = [np.exp(np.interp(np.log(new), np.log(priced), safe[:, j])) for j in range(len(cached))]
-    return Box((1,), new, cached, np.array(columns).T[None, :, :])
+def _box(direct: DirectPricer, stage: Stage, reach: Reach, grain: Grain) -> Box:
+    """New tokens are priced at every other octave, and follow a power law between."""
+    new, cached = half_octaves(reach.tokens), octaves(CONTEXT_START * 8, reach.context)
+    priced = [n for n in new if n & (n - 1) == 0 and n >= 64 and n.bit_length() % 2] + [1, new[-1]]
+    priced = sorted(set(priced))
+
+    def column(count: int, past: int) -> NDArray[np.float64]:
+        few = [n for n in priced if n * count <= 2 * reach.tokens]
+        times = [direct.prefill_attention(stage.index, n, past, count).time_s for n in few]
+        drawn = np.exp(np.interp(np.log(new), np.log(few), np.log(np.maximum(times, 1e-12))))
+        # Beyond what a step can hold nothing is asked for; the corner of a cell may be.
+        beyond = np.asarray(new) > few[-1]
+        return np.asarray(np.where(beyond, drawn * (np.asarray(new) / few[-1]) ** 2, drawn))
+
+    values = [[column(count, past) for past in cached] for count in grain.prompts]
+    return Box(grain.prompts, new, cached, np.array(values).transpose(0, 2, 1))

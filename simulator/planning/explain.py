@@ -24,8 +24,14 @@ def explanations(question: Question, found: Found) -> tuple[Explanation, ...]:
 
 
 def neighbours(sized: Sequence[Sized], winner: Sized) -> list[tuple[str, Sized]]:
-    """(what differs, candidate), the best of each kind of difference; serving the other way counts as one."""
+    """(what differs, candidate), the best of each kind of difference; serving the other way, and all pools on another
+    GPU, count as one."""
     found: dict[str, Sized] = {}
+    own = {pool.platform for pool in winner.evaluation.candidate.pools}
+    for other in sized:
+        there = {pool.platform for pool in other.evaluation.candidate.pools}
+        if len(there) == 1 and not there & own and other.evaluation.holds:
+            found.setdefault(f"hardware ({there.pop()})", other)
     for other in sized:
         if other is winner or other.evaluation.candidate.id == winner.evaluation.candidate.id:
             continue

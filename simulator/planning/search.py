@@ -51,7 +51,7 @@ def find(question: Question, executor: Executor) -> Found:
     """Search the whole space of the question."""
     good, refused = designs(question)
     assessed = tuple(a for found in executor.map(assess, [(question, f) for f in families(good)]) for a in found)
-    sized = [size(question, parts) for parts in _parts(assessed)]
+    sized = [size(question, parts) for parts in _parts(question, assessed)]
     order = sorted((s for s in sized if s.evaluation.holds), key=lambda s: _key(question, s))
     points: dict[Assessed, tuple[Point, ...]] = {}
     done = _confirm(question, executor, order, points)
@@ -68,10 +68,10 @@ def find(question: Question, executor: Executor) -> Found:
     return Found(evaluations, winner, tuple(everyone), loads, points, assessed, unproven)
 
 
-def _parts(assessed: Sequence[Assessed]) -> list[tuple[Assessed, ...]]:
+def _parts(question: Question, assessed: Sequence[Assessed]) -> list[tuple[Assessed, ...]]:
     alive = [a for a in assessed if a.status == "scored"]
     found: list[tuple[Assessed, ...]] = [(a,) for a in alive if a.role == "mixed"]
-    return found + list(pairs(alive))
+    return found + list(pairs(question, alive))
 
 
 def _illegal(question: Question, refused: Refused) -> Assessed:
@@ -90,7 +90,9 @@ def _never(question: Question, part: Assessed) -> Evaluation:
 def _key(question: Question, sized: Sized) -> tuple[object, ...]:
     score = sized.evaluation.score
     assert score is not None
-    return (*rank(question, score), sized.evaluation.candidate.id)
+    first, *others = rank(question, score)
+    # Of equals, the one of fewer pools: it is simpler to run.
+    return (first, len(sized.parts), *others, sized.evaluation.candidate.id)
 
 
 def _order(question: Question, sized: Sized) -> tuple[object, ...]:
@@ -122,7 +124,8 @@ def _confirm(
                 break
             left = hopeful + [s for s in left if s not in hopeful]
         most = min(WAVE, question.confirm if not done else LIMIT * question.confirm - len(done))
-        wave, left = left[:most], left[most:]
+        wave = left[:most] if done else _first(left, most)
+        left = [s for s in left if s not in wave]
         parts = list(dict.fromkeys(part for s in wave for part in s.parts if part not in points))
         tasks = tasks_for(question, parts)
         for task, found in zip(tasks, executor.map(simulate, tasks), strict=True):
@@ -130,6 +133,15 @@ def _confirm(
         for s in wave:
             done[s.evaluation.candidate.id] = _simulated(question, s, points)
     return done
+
+
+def _first(order: list[Sized], count: int) -> list[Sized]:
+    """The best by estimate, and the best of each kind of hardware and mode, so that kinds are compared as simulated."""
+    kinds: dict[tuple[object, ...], Sized] = {}
+    for sized in order:
+        kinds.setdefault((len(sized.parts), *(part.design.platform for part in sized.parts)), sized)
+    alike = [sized for kind, sized in kinds.items() if len(set(kind[1:])) == 1]
+    return list(dict.fromkeys([*order[:count], *alike]))
 
 
 def held(points: tuple[Point, ...]) -> float:

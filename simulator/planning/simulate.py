@@ -7,11 +7,13 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.table import StepTable, TableOptions, build_table
+from simulator.cost.table import StepTable
+from simulator.cost.table.direct import DirectPricer
 from simulator.engine.replica import Served, serve
 from simulator.engine.server import Server, kv_memory_bytes, memory_for
 from simulator.errors import ShardsimError
 from simulator.planning.assess import Assessed, skew_of, transfer_s
+from simulator.planning.coarse import REPLAY, coarse_table
 from simulator.planning.designs import Design, alone, setup_of
 from simulator.planning.piped import Piped, piped
 from simulator.planning.question import Question
@@ -74,7 +76,7 @@ def tasks_for(question: Question, parts: Sequence[Assessed]) -> list[Task]:
 def simulate(task: Task) -> tuple[tuple[Point, ...], ...]:
     """Simulated points of each part in order of load; none where the replica cannot serve these requests at all."""
     try:
-        table = fine_table(task)
+        table = replay_table(task)
     except ShardsimError:
         return ((),) * len(task.parts)
     return tuple(_simulated(task.question, part, table) for part in task.parts)
@@ -87,7 +89,7 @@ def _simulated(question: Question, part: Assessed, table: StepTable) -> tuple[Po
         return ()
 
 
-def fine_table(task: Task) -> StepTable:
+def replay_table(task: Task) -> StepTable:
     """Step times of the parts' cut without a pipeline, as far as any of them reaches."""
     traffic = task.question.traffic
     setup = setup_of(task.question, alone(task.parts[0].design))
@@ -96,9 +98,9 @@ def fine_table(task: Task) -> StepTable:
         min(part.max_sequences, max(16, int(part.kv_tokens / max(1.0, traffic.mean_input)) + 1)) for part in task.parts
     )
     budget = max(part.max_batched_tokens for part in task.parts)
-    counts = tuple(c for c in (1, 2, 4, 16, 64) if c == 1 or c * traffic.mean_input <= 2 * budget)
-    options = TableOptions(budget + sequences, sequences, longest, (skew_of(setup),), prefill_counts=counts)
-    return build_table(setup, options)
+    return coarse_table(
+        DirectPricer(setup), tokens=budget, sequences=sequences, context=longest, skew=skew_of(setup), grain=REPLAY
+    )
 
 
 class Ring:

@@ -209,13 +209,25 @@ def best_rank(question: Question, parts: tuple[Assessed, ...]) -> tuple[float, .
     return rank(question, score_at(question, "steady", pools, load, served, (0.0, 0.0, 0.0), 0.0, 0.0))[:1]
 
 
-def pairs(found: Sequence[Assessed]) -> Iterator[tuple[Assessed, Assessed]]:
-    """Prefill and decode parts that can hand KV to each other: same KV type and engine; the best of each kind."""
+def pairs(question: Question, found: Sequence[Assessed]) -> Iterator[tuple[Assessed, Assessed]]:
+    """Prefill and decode parts that can hand KV to each other (the same storage types and engine); the best of each."""
     prefills, decodes = ([a for a in found if a.role == role and a.curve] for role in ("prefill", "decode"))
     for p in _best(prefills):
         for d in _best(decodes):
-            if p.design.engine == d.design.engine and p.design.kv_cache == d.design.kv_cache:
+            if _model_as_run(p) == _model_as_run(d) and _maker(question, p) == _maker(question, d):
                 yield p, d
+
+
+def _model_as_run(part: Assessed) -> tuple[str, str, str]:
+    """What must be equal for one pool's KV to be the other's: weights too, or the KV is another model's."""
+    return part.design.precision, part.design.kv_cache, part.design.engine
+
+
+def _maker(question: Question, part: Assessed) -> str:
+    """Whose GPU it is: no engine hands KV from one maker's to another's (vLLM and SGLang connectors, 2026-11)."""
+    generation = question.platforms[part.design.platform].device.generation
+    known = {"cdna": "AMD", "davinci": "Huawei", "xe": "Intel"}
+    return next((maker for prefix, maker in known.items() if generation.startswith(prefix)), "NVIDIA")
 
 
 def _best(parts: list[Assessed]) -> list[Assessed]:

@@ -7,7 +7,7 @@ import numpy as np
 from simulator.planning.assess import Assessed
 from simulator.planning.question import Question
 from simulator.planning.result import TrafficPoint
-from simulator.planning.simulate import Replays, Task, fine_table
+from simulator.planning.simulate import Replays, Task, replay_table
 
 STRETCHES = 24
 REQUESTS = 2000
@@ -28,7 +28,7 @@ class Timeline:
 
 def timeline(task: Timeline) -> tuple[TrafficPoint, ...]:
     """Latencies at the plan's percentile by stretch of arrival, of all replicas' traffic."""
-    table = fine_table(Task(task.question, (task.part,)))
+    table = replay_table(Task(task.question, (task.part,)))
     served, ttft, tpot = Replays(task.question, task.part, table).run(task.load, REQUESTS)
     edges = np.linspace(0.0, float(served.arrival_s[-1]) + 1e-9, STRETCHES + 1)
     place = np.searchsorted(edges, served.arrival_s, side="right") - 1
