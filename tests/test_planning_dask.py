@@ -15,7 +15,9 @@ from typing import TypeVar
 import planning_tasks
 import pytest
 from planning_tasks import Task, fail, score, tasks, where
+from typer.testing import CliRunner
 
+from simulator.cli import app
 from simulator.errors import ScenarioError
 from simulator.planning.execute_dask import DaskRunner
 from simulator.planning.journal import Journal, Resuming
@@ -153,3 +155,66 @@ def test_kill_9_of_the_run_then_resume_on_the_cluster(two: str, tmp_path: Path) 
     assert 15 <= kept < 80
     assert asked == [80 - kept]
     assert found == [score(task) for task in tasks(80)]
+
+
+QUESTION = """
+model: Llama-3.1-8B
+objective: min_gpus
+traffic: {requests_per_s: 9, input_tokens: 900, output_tokens: 120, range_ratio: 0.5}
+slo: {ttft: 400 ms, tpot: 30 ms, percentile: 90}
+hardware:
+  - {topology: dgx_h100, max_gpus: 8}
+precisions: [bf16, fp8]
+space: {modes: [aggregated], tp: [1, 2], pp: [1]}
+confirm: 2
+"""
+
+
+def answer(file: Path, out: Path, *options: str) -> str:
+    run = CliRunner().invoke(app, ["plan", str(file), "--out", str(out), "--quiet", *options])
+    assert run.exit_code == 0, run.output
+    return (out / "plan.json").read_text()
+
+
+def test_a_plan_is_the_same_with_one_two_and_dask_workers_and_when_resumed(two: str, tmp_path: Path) -> None:
+    file, journal = tmp_path / "small.yaml", tmp_path / "journal"
+    file.write_text(QUESTION)
+    one = answer(file, tmp_path / "one", "--workers", "1")
+    assert answer(file, tmp_path / "two", "--workers", "2") == one
+    assert answer(file, tmp_path / "dask", "--executor", "dask", "--scheduler", two, "--journal", str(journal)) == one
+    parts = sorted(path for path in journal.rglob("part-*.parquet"))
+    assert {path.parent.name for path in parts} >= {"assess", "simulate", "timeline"}
+    parts[-1].unlink()
+    assert answer(file, tmp_path / "again", "--workers", "1", "--journal", str(journal)) == one
+
+
+def test_kill_9_of_a_plan_then_the_same_command_again(tmp_path: Path) -> None:
+    file, journal = tmp_path / "small.yaml", tmp_path / "journal"
+    file.write_text(QUESTION)
+    words = ["plan", str(file), "--quiet", "--workers", "1", "--journal", str(journal)]
+    run = subprocess.Popen([sys.executable, "-m", "simulator", *words, "--out", str(tmp_path / "cut")], env=ENVIRONMENT)
+    tail = journal / "tail.jsonl"
+    wait_for(lambda: tail.exists() and tail.read_bytes().count(b"\n") >= 2)
+    assert run.poll() is None
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert not (tmp_path / "cut").exists()
+    resumed = answer(file, tmp_path / "resumed", "--workers", "1", "--journal", str(journal))
+    assert resumed == answer(file, tmp_path / "whole", "--workers", "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--executor", "dask"), "--executor dask needs it"),
+        (("--executor", "slurm"), "is none of processes, dask"),
+        (("--scheduler", "tcp://here:1"), "goes with --executor dask"),
+        (("--executor", "dask", "--scheduler", "tcp://here:1", "--workers", "2"), "is the cluster's to say"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    (tmp_path / "small.yaml").write_text(QUESTION)
+    run = CliRunner().invoke(app, ["plan", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out"), *options])
+    assert run.exit_code == 2
+    assert said in run.stderr
+    assert run.stderr.count("\n") == 1

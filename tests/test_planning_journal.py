@@ -22,6 +22,7 @@ from planning_tasks import Part, Score, Task, score, tasks
 
 from simulator.errors import OutputError, StalledError
 from simulator.planning import journal as journal_module
+from simulator.planning.build_id import build_id
 from simulator.planning.codec import decode, encode
 from simulator.planning.execute import Processes
 from simulator.planning.fingerprint import Fingerprints
@@ -233,3 +234,17 @@ def test_fingerprints_tell_arrays_and_types_apart() -> None:
     assert len({Fingerprints().of(value) for value in values}) == len(values)
     with pytest.raises(TypeError):
         Fingerprints().of(object())
+
+
+def test_the_build_is_of_the_code_and_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SHARDSIM_BUILD_ID")
+    package = tmp_path / "simulator"
+    (package / "data").mkdir(parents=True)
+    seen = set()
+    for name, text in (("__init__.py", "a"), ("data/x.toml", "b"), ("data/x.toml", "c"), ("data/y.toml", "c")):
+        (package / name).write_text(text)
+        monkeypatch.setattr("simulator.__file__", str(package / "__init__.py"))
+        seen.add(build_id.__wrapped__())
+    (package / "notes.txt").write_text("no code")
+    assert build_id.__wrapped__() in seen
+    assert len(seen) == 4

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from simulator import __version__
 from simulator.errors import ScenarioError
+from simulator.planning.build_id import build_id
 from simulator.planning.execute import in_order
 
 T = TypeVar("T")
@@ -23,11 +23,6 @@ AHEAD = 64
 """Tasks in flight for each thread of the cluster: enough to hide the way there, few enough to hold in memory."""
 
 _AGAIN = "run the same command again: finished tasks are kept where it has a journal"
-
-
-def worker_version() -> str:
-    """This program's version, as a worker has it."""
-    return __version__
 
 
 class DaskRunner:
@@ -52,7 +47,7 @@ class DaskRunner:
         distributed: Any = import_module("distributed")
         try:
             self._client = distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
-            versions = self._client.run(worker_version)
+            versions = self._client.run(build_id)
         except (OSError, ValueError) as failure:  # distributed's timeouts are OSErrors
             self.close()
             rule = f"no Dask scheduler answers: {failure}".splitlines()[0]
@@ -61,9 +56,9 @@ class DaskRunner:
             self.close()
             rule = f"its workers cannot run this program: {failure}".splitlines()[0]
             raise ScenarioError(where="--scheduler", given=self.address, rule=rule) from None
-        if other := sorted(set(versions.values()) - {__version__}):
+        if other := sorted(set(versions.values()) - {build_id()}):
             self.close()
-            rule = f"its workers have shardsim {', '.join(other)}, not {__version__}"
+            rule = f"its workers have shardsim {', '.join(other)}, not {build_id()}"
             raise ScenarioError(where="--scheduler", given=self.address, rule=rule)
         return self
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Self, TypeVar, get_type_hints
 
 import pandas as pd
 
-from simulator import __version__
 from simulator.errors import OutputError
+from simulator.planning.build_id import build_id
 from simulator.planning.codec import TAG, decode, encode
 from simulator.planning.execute import Executor
 from simulator.planning.fingerprint import Fingerprints
@@ -44,7 +44,7 @@ class Journal:
 
     def __init__(self, folder: Path, signature: str, *, part_rows: int = PART_ROWS) -> None:
         self.folder, self.part_rows = folder, part_rows
-        self._signature = sha256(f"{__version__}\n{signature}".encode()).hexdigest()
+        self._signature = sha256(f"{build_id()}\n{signature}".encode()).hexdigest()
         self._held: dict[str, Any] = {}
         self._pending: list[dict[str, Any]] = []
         self._columnar = find_spec("pyarrow") is not None
@@ -79,7 +79,7 @@ class Journal:
                     given=str(self.folder), rule="is not empty and holds no journal", way_out="choose a new folder"
                 )
             part = mark.with_suffix(".part")
-            part.write_text(json.dumps({"shardsim": __version__, "sweep": self._signature}) + "\n", encoding="utf-8")
+            part.write_text(json.dumps({"shardsim": build_id(), "sweep": self._signature}) + "\n", encoding="utf-8")
             part.replace(mark)
             return
         try:
