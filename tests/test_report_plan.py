@@ -102,6 +102,26 @@ def test_fronts_draw_the_front_in_order() -> None:
         assert figure.traces[-1]["name"] == "the plan"
 
 
+def test_the_wide_front_holds_the_simulated_one_and_no_dominated_point() -> None:
+    best = PLAN.winner
+    assert best is not None
+    for front in (replace(front, ids=(best.candidate.id,)) for front in PLAN.pareto):
+        figure = fronts(replace(PLAN, pareto=(front,)))[0]
+        wide = figure.traces[0]
+        assert wide["mode"] == "lines"
+        points = list(zip(wide["x"], wide["y"], strict=True))
+        assert wide["x"] == sorted(wide["x"])
+        signs = (1 if front.x_up else -1), (1 if front.y_up else -1)
+        held = [(getattr(e.score, front.x) * AXES[front.x].factor, getattr(e.score, front.y) * AXES[front.y].factor)
+                for e in PLAN.evaluations if e.holds]  # fmt: skip
+        for x, y in held:
+            dominating = [p for p in points if signs[0] * p[0] >= signs[0] * x * (1 - signs[0] * 1e-3)
+                          and signs[1] * p[1] >= signs[1] * y * (1 - signs[1] * 1e-3)]  # fmt: skip
+            assert dominating, "every candidate is reached or beaten by the front"
+        for x, y in points:
+            assert not any(signs[0] * a > signs[0] * x and signs[1] * b > signs[1] * y for a, b in points)
+
+
 def test_the_heat_map_is_grey_where_nothing_holds_and_says_why() -> None:
     one, apart = heat_maps(PLAN)
     dead, alive = one.traces

@@ -108,7 +108,11 @@ class Command:
         for name, content in self.files:
             lines.append(f"cat > {name} <<'EOF'\n{content.rstrip()}\nEOF")
         env = [f"{key}={value} \\" for key, value in self.environment]
-        return "\n".join([*lines, *env, " \\\n  ".join(_option_groups(self.words))])
+        return "\n".join([*lines, *env, self.line()])
+
+    def line(self) -> str:
+        """The words alone, quoted, an option a line."""
+        return " \\\n  ".join(_option_groups(self.words))
 
 
 _ALIVE = re.compile(r"(\$LEADER|\$NODE|\$\(\(NODE \* \d+\)\)|\$HOSTNAME)")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from simulator.errors import LayoutError
-from simulator.planning.launch import PORT, Command, Engine, PoolLaunch, quoted
+from simulator.planning.launch import PORT, Command, Engine, PoolLaunch
 from simulator.planning.launch_engines import router_command, server_commands
 from simulator.planning.yaml_text import yaml_text
 
@@ -121,8 +121,10 @@ def _shell(command: Command) -> str:
     """The command for `sh -c`: files first, then the server in the shell's place."""
     lines = ["set -e", "export LEADER=${LWS_LEADER_ADDRESS:-localhost} NODE=${LWS_WORKER_INDEX:-0}"]
     lines += [f"cat > {file} <<'EOF'\n{content.rstrip()}\nEOF" for file, content in command.files]
-    words = " ".join(quoted(word) for word in command.words)
-    return "\n".join([*lines, *(f"export {key}={value}" for key, value in command.environment), f"exec {words}"]) + "\n"
+    return (
+        "\n".join([*lines, *(f"export {key}={value}" for key, value in command.environment), f"exec {command.line()}"])
+        + "\n"
+    )
 
 
 def _pod(pool: PoolLaunch, image: str, command: Command, labels: Object, *, front: bool) -> Object:

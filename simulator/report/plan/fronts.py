@@ -1,6 +1,7 @@
 """Pareto fronts: every candidate that was scored, and the line of those that none beats."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from simulator.planning.result import Evaluation, ParetoFront, PlanResult
@@ -45,6 +46,9 @@ def _front(result: PlanResult, front: ParetoFront, scored: Sequence[Evaluation])
         _trace(best, front, f"none {'simulated ' if simulated else ''}is better in both", mode="lines+markers",
                line={"color": "@ink", "width": 1.5, "dash": "dot"}, marker={"size": 11, "color": "@ink"})
     ]  # fmt: skip
+    if simulated and len(wide := _undominated(scored, front)) > 1:
+        line = {"color": "@grey", "width": 1.2, "dash": "dot"}
+        traces.insert(0, _trace(wide, front, "none is better, steady state included", mode="lines", line=line))
     for name, apart, colour in _GROUPS:
         some = [each for each in scored if each.candidate.separated == apart]
         if some:
@@ -63,6 +67,24 @@ def _front(result: PlanResult, front: ParetoFront, scored: Sequence[Evaluation])
     }
     name = f"{AXES[front.y].label} against {AXES[front.x].label}"
     return Figure(name[:1].upper() + name[1:], traces, layout, better, height=460, tools=True)
+
+
+def _undominated(evaluations: Sequence[Evaluation], front: ParetoFront) -> list[Evaluation]:
+    """Those that hold and that no other beats on both axes, in order of x."""
+
+    def place(each: Evaluation) -> tuple[float, float] | None:
+        assert each.score is not None
+        x, y = figure(each.score, front.x), figure(each.score, front.y)
+        return None if x is None or y is None else (x if front.x_up else -x, y if front.y_up else -y)
+
+    placed = [(at, each) for each in evaluations if each.holds and (at := place(each)) is not None]
+    best: list[Evaluation] = []
+    top = -inf
+    for (_, y), each in sorted(placed, key=lambda pair: pair[0], reverse=True):
+        if y > top:
+            best.append(each)
+            top = y
+    return best[::-1] if front.x_up else best
 
 
 def _title(field: str) -> str:

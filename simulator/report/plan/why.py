@@ -76,7 +76,7 @@ def _change(each: Sensitivity) -> float:
 
 def _tornado(metric: str, held: Sequence[Sensitivity]) -> Figure:
     rows = sorted(held, key=lambda each: (each.after is None, abs(_change(each))))
-    less_is_better = metric != "requests/s"
+    less_is_better = "requests/s" not in metric
     colours, texts, hovers = [], [], []
     for each in rows:
         good = (_change(each) <= 0) == less_is_better
