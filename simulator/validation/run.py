@@ -18,6 +18,7 @@ from simulator.validation import (
     table_requests,
     table_speculative,
     table_transfers,
+    table_wide_ep,
 )
 from simulator.validation.context import Context
 from simulator.validation.report import TableReport, ValidationReport, table_report
@@ -37,11 +38,11 @@ PREDICTORS: dict[str, Predict] = {
     "serving_pd": table_pd.predict,
     "serving_speculative": table_speculative.predict,
     "serving_open_loop": table_open_loop.predict,
+    "wide_ep_production": table_wide_ep.predict,
     PER_REQUEST: table_requests.predict,
 }
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
-    "wide_ep_production": "needs the replay of wide expert parallelism",
     "training_steps": "needs backward passes and pipeline schedules",
     "training_memory": "needs optimizer state and activation memory",
     "pipeline_bubbles": "needs pipeline schedules",

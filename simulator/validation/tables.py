@@ -89,6 +89,8 @@ TEXTS: dict[str, tuple[str, ...]] = {
     "serving_requests": ("gpu", "model", "dtype", "framework", "ep_enabled"),
     "serving_pd": ("gpu", "framework", "framework_version", "model", "precision", "spec_decoding"),
 }
+SIGNED = ("value",)
+"""Columns that may be negative: changes in per cent stand among them."""
 PER_REQUEST = "serving_requests"
 """Tables serving_requests_<gpu>_<model>.csv hold one run each, a row a request, and share their columns."""
 
@@ -132,7 +134,7 @@ def check_columns(frame: pd.DataFrame, table: str) -> None:
     for column in (*NUMBERS.get(kind, ()), *(c for c in OUTCOMES.get(kind, ()) if c in frame.columns)):
         numbers = pd.to_numeric(frame[column], errors="coerce")
         bad = numbers.isna() & frame[column].notna() & (frame[column].astype(str).str.strip() != "")
-        negative = numbers < 0
+        negative = (numbers < 0) & (column not in SIGNED)
         for rule, rows in (("must be a number", bad), ("must not be negative", negative)):
             if rows.any():
                 row = int(rows.to_numpy().argmax())
