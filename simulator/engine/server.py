@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from simulator.cost.table import Setup, StepTable
+from simulator.engine.front_end import FrontEnd
 from simulator.errors import DoesNotFitError
 from simulator.program.build import build
 from simulator.program.memory import activations_bytes, kv_cache_bytes, weights_bytes
@@ -11,9 +12,17 @@ from simulator.serving.blocks import KvBlocks
 from simulator.serving.policy import Policy
 from simulator.units import format_bytes
 
-PROMPT_OP_S = {"vllm": 80e-6, "sglang": 150e-6, "tensorrt-llm": 180e-6}
+PROMPT_OP_S = {"vllm": 50e-6, "sglang": 100e-6, "tensorrt-llm": 110e-6}
 """Host time of each op of a prompt step, which PyTorch engines run eagerly; a listed op is several kernels and their
-Python. Fitted by `validation.fit_serving` on half of the groups (2026-11-23); docs/serving.md has the errors."""
+Python. Fitted by `validation.fit_serving` on half of the groups (2026-11-24); docs/serving.md has the errors."""
+REQUEST_S = 4e-3
+"""One request through the HTTP server, the tokeniser's process and the queue to the scheduler; all engines alike.
+Fitted with `PROMPT_OP_S` (of 0, 3, 4 and 7 ms)."""
+TOKEN_S = 1.5e-6
+"""One prompt token through the tokeniser: 2 to 3 MB of text a second on one core (huggingface/tokenizers, README and
+bindings/python benchmarks, 2024), four bytes a token."""
+COLD_S = {"vllm": 0.2, "sglang": 0.5, "tensorrt-llm": 0.1}
+"""What the first prompt step of a measured run takes longer than later ones. Fitted as `PROMPT_OP_S`, after it."""
 ROUTING_SKEW = 0.4
 """Zipf exponent of how busy experts are under real routers, whose ranks hold busy ones by chance. Decode times of the
 development half grow with the batch as nearly even routing says: exponents of 0, 0.3 and 0.6 err alike (11.3, 11.3 and
@@ -28,6 +37,14 @@ class Server:
     table: StepTable
     kv_bytes_per_rank: float
     """Memory of a rank that is left for KV."""
+
+
+def front_end(engine: str, *, ahead: bool, cold: bool = False) -> FrontEnd:
+    """What stands before the scheduler of "vllm", "sglang" or "tensorrt-llm".
+
+    `ahead`: it plans a step while the last one runs. `cold`: the run's first prompts find shapes that are not warm.
+    """
+    return FrontEnd(REQUEST_S, TOKEN_S, ahead, COLD_S[engine] if cold else 0.0)
 
 
 def kv_memory_bytes(setup: Setup) -> float:

@@ -6,6 +6,8 @@ benchmarks/single_node/*.sh (2026-01 to 2026-05), by the names given below.
 
 from typing import Any
 
+import pandas as pd
+
 from simulator.cost.engine_profile import version_of
 from simulator.cost.table import Speculation
 from simulator.model.architecture import Architecture
@@ -45,10 +47,29 @@ SGLANG_POLL = (10, 30, 16)
 SGLANG_POLL_CDNA = 4
 """--num-continuous-decode-steps on MI300X and MI325X."""
 
+PUBLIC_LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
+PUBLIC_RATIO = 0.8
+"""Lengths and --random-range-ratio of the InferenceX runs (its benchmark_lib.sh, 2026-05)."""
+
 
 def documented(row: Any) -> bool:
     """Whether the row's protocol is that of the scripts."""
     return text(getattr(row, "protocol", "")).startswith(DOCUMENTED)
+
+
+def lengths(row: Any) -> tuple[int, int, float]:
+    """(longest prompt, longest answer, shortest over longest) of a row's requests.
+
+    Where no range is stated: the public benchmark's at its own lengths, and the same width about the stated lengths
+    elsewhere, since clients that ask for the very same lengths would stay in step for ever.
+    """
+    given, asked = int(row.isl_nominal), int(row.osl_nominal)
+    if pd.notna(row.range_ratio):
+        return given, asked, float(row.range_ratio)
+    if (given, asked) in PUBLIC_LENGTHS:
+        return given, asked, PUBLIC_RATIO
+    middle = 0.5 * (1.0 + PUBLIC_RATIO)
+    return max(1, round(given / middle)), max(1, round(asked / middle)), PUBLIC_RATIO
 
 
 def speculates(row: Any) -> bool:
@@ -76,7 +97,7 @@ def before_floor(row: Any) -> bool:
 
 def trt_tokens(row: Any, family: str) -> int:
     """TensorRT-LLM's --max_num_tokens."""
-    given, clients = int(row.isl_nominal), int(row.concurrency)
+    given, clients = lengths(row)[0], int(row.concurrency)
     if family == "gpt_oss":
         return TRT_GPT_OSS_TOKENS
     if speculates(row):

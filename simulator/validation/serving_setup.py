@@ -8,7 +8,8 @@ import pandas as pd
 
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, TableOptions, build_table
-from simulator.engine.server import PROMPT_OP_S, Server, kv_memory_bytes
+from simulator.engine.front_end import FrontEnd
+from simulator.engine.server import PROMPT_OP_S, Server, front_end, kv_memory_bytes
 from simulator.engine.server import ROUTING_SKEW as ROUTING_SKEW
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
@@ -27,6 +28,7 @@ from simulator.validation.launch_settings import (
     SGLANG_POLL_CDNA,
     TRT_TOGETHER,
     documented,
+    lengths,
     speculates,
     speculation_of,
     trt_tokens,
@@ -150,9 +152,10 @@ def server(setup: Setup, rows: pd.DataFrame) -> Server:
     Raises DoesNotFitError.
     """
     memory = kv_memory_bytes(setup)
-    clients, longest = int(rows.concurrency.max()), int((rows.isl_nominal + rows.osl_nominal).max())
+    sizes = [lengths(row)[:2] for row in rows.itertuples()]
+    clients, longest = int(rows.concurrency.max()), max(given + asked for given, asked in sizes)
     most = max(policy_for(setup, row).max_batched_tokens for row in rows.itertuples())
-    tokens = min(most, int(rows.isl_nominal.max()) * clients) + clients
+    tokens = min(most, max(given for given, _ in sizes) * clients) + clients
     drafts = speculation_of(rows.iloc[0], policy_name(text(rows.framework.iloc[0])), setup.architecture)
     options = TableOptions(
         tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,), speculation=drafts
@@ -175,3 +178,8 @@ def policy_for(setup: Setup, row: Any) -> Policy:
     if drafts is None:
         return policy
     return replace(policy, draft_tokens=drafts.tokens, tokens_per_step=drafts.tokens_per_step)
+
+
+def front_of(setup: Setup, row: Any) -> FrontEnd:
+    """What stands before a row's scheduler; the first prompts of a measured run find it cold."""
+    return front_end(policy_name(text(row.framework)), ahead=setup.engine.overlaps_host, cold=True)

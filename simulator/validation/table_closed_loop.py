@@ -18,9 +18,9 @@ from simulator.serving.batcher import Batcher
 from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
 from simulator.validation.launch_settings import DOCUMENTED as DOCUMENTED
-from simulator.validation.launch_settings import before_floor, documented
+from simulator.validation.launch_settings import before_floor, documented, lengths
 from simulator.validation.links import text
-from simulator.validation.serving_setup import policy_for, same_server, server, setup_of
+from simulator.validation.serving_setup import front_of, policy_for, same_server, server, setup_of
 from simulator.workload import closed_loop
 
 SETUP = [
@@ -85,12 +85,12 @@ def replay(found: Server, row: Any) -> dict[str, float]:
     ranks = [
         Batcher(policy, memory_for(found, policy, longest)) for _ in range(found.setup.layout.dp_attention)
     ]  # fmt: skip
+    given, asked, ratio = lengths(row)
     loop = closed_loop(
-        int(row.concurrency), input_tokens=int(row.isl_nominal), output_tokens=int(row.osl_nominal),
-        range_ratio=float(row.range_ratio) if pd.notna(row.range_ratio) else 1.0,
+        int(row.concurrency), input_tokens=given, output_tokens=asked, range_ratio=ratio,
         prompts=int(row.num_prompts) if pd.notna(row.num_prompts) else None,
     )  # fmt: skip
-    return outcomes_of(serve(loop, ranks, found.table), int(row.gpus))
+    return outcomes_of(serve(loop, ranks, found.table, front=front_of(found.setup, row)), int(row.gpus))
 
 
 def outcomes_of(served: Served, gpus: int) -> dict[str, float]:
