@@ -296,6 +296,23 @@ def test_a_conversation_ends_with_its_context() -> None:
         conversations(Conversation(2, Law(100), Law(100), longest=150), np.zeros(1))
 
 
+def test_a_front_end_is_passed_in_order_and_waited_for() -> None:
+    plain = Requests(np.array([0.0, 1.0, 1.1, 5.0]), np.array([9, 900, 5, 7]), np.full(4, 3))
+    behind = plain.behind(0.001 * plain.input_tokens.astype(np.float64))
+    assert behind.before_s is not None
+    np.testing.assert_allclose(behind.arrival_s, [0.009, 1.9, 1.9, 5.007])
+    np.testing.assert_allclose(behind.arrival_s - behind.before_s, plain.arrival_s)
+    made = conversations(TALK, np.arange(9.0), seed=4)
+    later = made.behind(np.full(len(made), 0.25))
+    assert made.after is not None
+    assert made.delay_s is not None
+    assert made.before_s is not None
+    assert later.delay_s is not None
+    assert later.before_s is not None
+    np.testing.assert_allclose(later.before_s - made.before_s, 0.25)
+    np.testing.assert_allclose(later.delay_s - made.delay_s, np.where(made.after >= 0, 0.25, 0.0))
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [

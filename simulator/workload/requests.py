@@ -1,6 +1,6 @@
 """Requests as columns: when each comes, how many tokens it brings and asks for, and which prefix it shares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,21 @@ class Requests:
             raise WorkloadError(
                 where=f"request {i}: delay", given=f"{self.delay_s[i]} s", rule="must be finite, not negative"
             )
+
+    def behind(self, front_s: Floats) -> "Requests":
+        """The same requests behind a front end (HTTP, tokeniser) that each passes in `front_s` seconds, in order.
+
+        Users wait for it: it is added to `before_s`.
+        """
+        reached = np.maximum.accumulate(self.arrival_s + front_s)
+        waited = reached - self.arrival_s
+        before = np.zeros(len(self)) if self.before_s is None else self.before_s
+        delay = self.delay_s
+        if self.after is not None and delay is not None:
+            follows = self.after >= 0
+            waited = np.where(follows, front_s, waited)
+            delay = np.where(follows, delay + front_s, delay)
+        return replace(self, arrival_s=reached, delay_s=delay, before_s=before + waited)
 
     def __len__(self) -> int:
         return len(self.arrival_s)
