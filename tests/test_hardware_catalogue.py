@@ -29,6 +29,14 @@ from simulator.hardware.catalogue import find_device, list_devices
         ("4090", "RTX4090"),
         ("A6000-48G", "RTX-A6000"),
         ("Ascend 910B", "Ascend-910B"),
+        ("NVIDIA RTX 4000 ADA-PCIE-20GB", "RTX-4000-Ada"),
+        ("RTX 6000 Ada", "RTX-6000-Ada"),
+        ("H20-3e", "H20-141GB"),
+        ("H20", "H20-96GB"),
+        ("NVIDIA GB300 SXM", "GB300-NVL72"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX-PRO-6000-Workstation"),
+        ("AMD Instinct MI350X 288GB HBM3e", "MI350X"),
+        ("NVIDIA GH200-GraceHopper-Superchip", "GH200"),
     ],
 )
 def test_spellings(spelling: str, name: str) -> None:
