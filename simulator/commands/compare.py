@@ -5,10 +5,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from simulator.commands.plan import plan_command
 from simulator.commands.run import run_command
 from simulator.errors import ScenarioError
 from simulator.metrics.compare import Side
 from simulator.report.compare import beside, comparison_json, comparison_lines, read_sides
+from simulator.scenario.document import read_document
+from simulator.scenario.load import find_scenario
 
 _JSON = (".json", ".jsonl")
 MOST_SIDES = 8
@@ -16,7 +19,7 @@ MOST_SIDES = 8
 
 
 def compare_command(first: str, second: str | None, settings: Sequence[str], *, as_json: bool) -> None:
-    """Print the comparison. Scenarios are simulated; files and folders are read.
+    """Print the comparison. Scenarios are simulated, questions planned; files and folders are read.
 
     Raises OutputError, DataError or ScenarioError, each of one line.
     """
@@ -45,5 +48,8 @@ def _sides(given: str, settings: Sequence[str]) -> tuple[Side, ...]:
         return read_sides(path)
     with tempfile.TemporaryDirectory(prefix="shardsim.") as folder:
         out = Path(folder) / "run"
-        run_command(given, out, force=False, quiet=True, as_json=False, settings=settings, tables="csv")
+        if "objective" in read_document(find_scenario(given)).values:
+            plan_command(given, out, force=False, quiet=True, as_json=False, settings=settings, workers=None)
+        else:
+            run_command(given, out, force=False, quiet=True, as_json=False, settings=settings, tables="csv")
         return read_sides(out)
