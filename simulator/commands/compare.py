@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simulator.commands.plan import plan_command
 from simulator.commands.run import run_command
-from simulator.errors import ScenarioError
+from simulator.errors import DataError, ScenarioError
 from simulator.metrics.compare import Side
 from simulator.report.compare import beside, comparison_json, comparison_lines, read_sides
 from simulator.scenario.document import read_document
@@ -52,4 +52,7 @@ def _sides(given: str, settings: Sequence[str]) -> tuple[Side, ...]:
             plan_command(given, out, force=False, quiet=True, as_json=False, settings=settings, workers=None)
         else:
             run_command(given, out, force=False, quiet=True, as_json=False, settings=settings, tables="csv")
-        return read_sides(out)
+        try:
+            return read_sides(out)
+        except DataError as failure:  # told of the question, not of a folder that is gone by then
+            raise DataError(given=failure.given, rule=failure.rule, way_out="", where=given) from None
