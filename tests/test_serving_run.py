@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from serving_case import PAIR, case
 
 from simulator.engine.replica import Served
+from simulator.engine.server import REQUEST_S, TOKEN_S
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
 from simulator.metrics.power import power_w
@@ -40,7 +41,10 @@ def test_frames_agree_with_each_other(tmp_path: Path) -> None:
     mean_in_system = float(requests.e2el_s.sum()) / float(found.benchmark["duration"])  # type: ignore[arg-type]
     assert float(series.in_system.mean()) == pytest.approx(mean_in_system, rel=0.25)
     assert found.masters.dispatched.tolist() == [30, 30]
-    assert (requests.dispatched_s - requests.arrival_s).min() == pytest.approx(0.005)
+    before = found.case.requests.before_s
+    assert before is not None
+    reached = requests.arrival_s + before[requests.number.to_numpy()]
+    assert (requests.dispatched_s - reached).min() == pytest.approx(0.005)
     assert (requests.moved_s >= requests.prefilled_s).all()
     assert set(requests.prefill_replica) <= {"p0", "p1"}
     assert set(requests.decode_replica) <= {"d0", "d1"}
@@ -80,11 +84,13 @@ def test_users_wait_for_retrieval_and_tools(tmp_path: Path) -> None:
     before = found.case.requests.before_s
     assert before is not None
     frame = found.requests.sort_values("number")
-    assert set(np.round(before, 6)) == {0.0, 0.4}
-    fetched = before[frame.number.to_numpy()] > 0.0
-    assert frame.ttft_s[fetched].min() > 0.4 > frame.ttft_s[~fetched].max()
-    after, delay = found.case.requests.after, found.case.requests.delay_s
+    front = REQUEST_S + TOKEN_S * found.case.requests.input_tokens
+    after = found.case.requests.after
     assert after is not None
+    assert set(np.round(before - front, 6)[after >= 0]) == {0.0, 0.4}
+    fetched = before[frame.number.to_numpy()] > 0.1
+    assert frame.ttft_s[fetched].min() > 0.4 > frame.ttft_s[~fetched].max()
+    delay = found.case.requests.delay_s
     assert delay is not None
     finish = frame.finish_s.to_numpy()
     follows = np.flatnonzero(after >= 0)

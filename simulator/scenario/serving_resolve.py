@@ -4,11 +4,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 from simulator.cost.collective.transfer import Engine as TransferEngine
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, Speculation, TableOptions, build_table
 from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, TransferSpec
-from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import PROMPT_OP_S, REQUEST_S, ROUTING_SKEW, TOKEN_S, Server, kv_memory_bytes, memory_for
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.metrics.prices import price_of
 from simulator.metrics.serving_case import PoolFacts, ServingCase, Slo
@@ -22,7 +24,7 @@ from simulator.scenario.schema import PoolSpec
 from simulator.scenario.serving_facts import serving_facts
 from simulator.scenario.serving_faults import faults_of
 from simulator.scenario.serving_place import Standing, stand
-from simulator.scenario.traffic import traffic_of
+from simulator.scenario.traffic import Traffic, traffic_of
 from simulator.serving.policy import Policy, find_policy
 from simulator.serving.router import POLICIES
 from simulator.topology.cluster import Cluster
@@ -62,7 +64,7 @@ def resolve_serving(entry: Entry, known: Tables | None = None) -> ServingCase:
     spec = entry.spec
     architecture = resolve_model(entry)
     cluster = resolve_cluster(entry) if spec.nodes is not None else None
-    workload = traffic_of(entry, architecture)
+    workload = _behind_front_end(traffic_of(entry, architecture))
     requests = workload.requests if isinstance(workload, ClosedLoop) else workload
     specs, prefix = pool_specs(entry)
     _check_pools(entry, specs)
@@ -88,6 +90,14 @@ def resolve_serving(entry: Entry, known: Tables | None = None) -> ServingCase:
         burstiness=traffic.burstiness if traffic.arrivals == "gamma" else 1.0,
         facts=serving_facts(entry, architecture, placed, requests, engine.label),
     )  # fmt: skip
+
+
+def _behind_front_end(workload: Traffic) -> Traffic:
+    """Open loops pass HTTP and the tokeniser before they reach a scheduler. (Clients of a closed loop do as well, but
+    when is only known at run time: their TTFT lacks these few milliseconds.)"""
+    if isinstance(workload, ClosedLoop):
+        return workload
+    return workload.behind(REQUEST_S + TOKEN_S * workload.input_tokens.astype(np.float64))
 
 
 def _seconds(text: str | None) -> float | None:
@@ -203,7 +213,7 @@ def _fleet(entry: Entry, architecture: Architecture, pools: tuple[_Pool, ...], k
             rule=f"is none of {', '.join(POLICIES)}", way_out="use one of these",
         )  # fmt: skip
     masters = tuple(
-        MasterSpec(f"master{i}", told.policy, parse_time(told.dispatch), parse_time(told.refresh))
+        MasterSpec(f"master{i}", told.policy, parse_time(told.dispatch), parse_time(told.refresh), told.max_waiting)
         for i in range(told.count)
     )
     replicas = tuple(spec for pool in pools for spec in _replicas(entry, pool, requests))

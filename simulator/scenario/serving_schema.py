@@ -154,6 +154,7 @@ class MastersSpec(Part):
     policy: Text = "least_loaded"
     dispatch: Time = Field(default="0 s", description="time a master is busy with one request")
     refresh: Time = Field(default="0 s", description="between two looks at the replicas' loads; 0: always up to date")
+    max_waiting: Natural = Field(default=0, description="requests a master holds before it refuses more; 0: any number")
     heartbeat: Time = Field(default="1 s", description="a dead master or replica is noticed so long after")
 
 

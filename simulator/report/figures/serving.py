@@ -138,7 +138,11 @@ def comparison(results: list[ServingResult]) -> list[Figure]:
         most = float(np.nanmax(rows.to_numpy()))
         scale = {"type": "log"} if most > 50.0 * max(float(np.nanmin(rows.to_numpy())), 1e-6) else {}
         found.append(
-            Figure(title, traces, {"barmode": "group", "yaxis": axis("ms", **scale), "xaxis": {"type": "category"}})
+            Figure(
+                title, traces,
+                {"barmode": "group", "yaxis": axis("ms", **scale), "xaxis": {"type": "category"},
+                 "legend": {"y": 1.02, "yanchor": "bottom"}},
+            )
         )  # fmt: skip
     for key, title, unit, colour in (
         ("output_tokens_per_s_per_gpu", "Output tokens a second and GPU", "tokens/s", "@teal"),
