@@ -45,8 +45,8 @@ def test_versions_are_read(text: str, version: tuple[int, ...]) -> None:
 
 def test_graph_sizes_and_cache() -> None:
     profile = profile_from("x", ENTRY)
-    assert profile.graph_sizes == (1, 2, 4, 12, 20)
-    assert [profile.padded(n) for n in (1, 3, 13, 21)] == [1, 4, 20, None]
+    assert profile.graph_sizes == (1, 2, 4, 8, 16)
+    assert [profile.padded(n) for n in (1, 3, 5, 8, 9, 17)] == [1, 4, 8, 8, 16, None]
     assert profile.cache_bytes(80e9, 20e9, 3e9) == pytest.approx(0.9 * 80e9 - 24e9)
     assert profile.cache_bytes(80e9, 90e9, 0.0) == 0.0
     of_free = profile_from("x", ENTRY | {"memory_of_free": True})

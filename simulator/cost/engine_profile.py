@@ -25,9 +25,9 @@ FUSIBLE: dict[str, type] = {
     "gate": ops.Gate,
     "pick_best": ops.PickBest,
 }
+"""Elementwise ops that an engine may run inside its neighbour, by the name the data file gives them."""
 NAMED = frozenset({"kv_a_norm", "add_shared", "last_tokens"})
 """Single ops that an engine may run inside their neighbour, by the program's name."""
-"""Elementwise ops that an engine may run inside its neighbour, by the name the data file gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,10 @@ def version_of(text: str) -> Version:
 
 
 def _sizes(entry: Mapping[str, Any]) -> tuple[int, ...]:
-    """Captured sizes: listed ones, then every `graph_step` up to `graph_max`."""
+    """Captured sizes: listed ones, then the larger multiples of `graph_step` up to `graph_max`."""
     listed = list(entry.get("graph_sizes", []))
     step, top = entry.get("graph_step", 0), entry.get("graph_max", 0)
-    first = (listed[-1] if listed else 0) + step
+    first = step * ((listed[-1] if listed else 0) // step + 1) if step else 0
     return tuple(listed + (list(range(first, top + 1, step)) if step else []))
 
 
