@@ -10,6 +10,8 @@ import pandas as pd
 from rich.table import Table
 
 ALL = "all"
+FLOOR = "floor_tpot_s"
+"""Column of a predictor's answer: the least time of a decode step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class GroupReport:
     p90_ape: float
     bias: float
     """Median of predicted / measured - 1."""
+    baseline: float = nan
+    """Median error of one constant times `FLOOR`, the constant fitted on these very rows; NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,14 @@ class ValidationReport:
         shown = Table(title="Predictions against measurements", title_justify="left")
         for name in ("table", "group", "outcome"):
             shown.add_column(name, overflow="fold")
-        for name in ("rows", "covered", "median", "MAPE", "p90", "bias"):
+        for name in ("rows", "covered", "median", "MAPE", "p90", "bias", "trivial"):
             shown.add_column(name, justify="right")
         for table in self.tables:
             if table.not_predicted:
                 shown.add_row(table.table, "", f"not predicted yet: {table.not_predicted}", str(table.rows), "0")
             for line in table.groups:
                 if groups or line.group == ALL:
-                    numbers = (line.median_ape, line.mape, line.p90_ape, line.bias)
+                    numbers = (line.median_ape, line.mape, line.p90_ape, line.bias, line.baseline)
                     cells = [f"{x:.1%}" if isfinite(x) else "-" for x in numbers]
                     covered = f"{line.covered / line.rows:.0%}" if line.rows else "-"
                     shown.add_row(table.table, line.group, line.outcome, str(line.rows), covered, *cells)
@@ -78,8 +82,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def group_report(group: str, outcome: str, predicted: pd.Series, measured: pd.Series) -> GroupReport:
-    """Errors of one group; `predicted` and `measured` share their index."""
+def trivial_error(floor: pd.Series, measured: pd.Series) -> float:
+    """Median error of one constant times the floor, the constant being the median of measured / floor."""
+    both = floor.notna() & measured.notna() & (measured > 0) & (floor > 0)
+    ratio = (measured[both] / floor[both]).to_numpy(float)
+    return float(np.median(np.abs(np.median(ratio) / ratio - 1.0))) if len(ratio) else nan
+
+
+def group_report(
+    group: str, outcome: str, predicted: pd.Series, measured: pd.Series, floor: pd.Series | None = None
+) -> GroupReport:
+    """Errors of one group; `predicted`, `measured` and `floor` share their index."""
     covered = predicted.notna()
     both = covered & measured.notna() & (measured > 0)
     relative = (predicted[both] / measured[both] - 1.0).to_numpy(float)
@@ -89,7 +102,8 @@ def group_report(group: str, outcome: str, predicted: pd.Series, measured: pd.Se
         if len(apes)
         else (nan,) * 4
     )
-    return GroupReport(group, outcome, len(predicted), int(covered.sum()), int(both.sum()), *numbers)
+    trivial = nan if floor is None else trivial_error(floor, measured)
+    return GroupReport(group, outcome, len(predicted), int(covered.sum()), int(both.sum()), *numbers, trivial)
 
 
 def table_report(table: str, measured: pd.DataFrame, predicted: pd.DataFrame, outcomes: tuple[str, ...]) -> TableReport:
@@ -101,9 +115,12 @@ def table_report(table: str, measured: pd.DataFrame, predicted: pd.DataFrame, ou
         outcome = column.removeprefix("predicted_")
         truth = measured[outcome] if outcome in measured.columns else pd.Series(nan, index=measured.index)
         asked = predicted[column].notna() | truth.notna()
-        groups.append(group_report(ALL, outcome, predicted[column][asked], truth[asked]))
+        floor = predicted[FLOOR] if FLOOR in predicted.columns and outcome.endswith("_tpot_s") else None
+        whole = None if floor is None else floor[asked]
+        groups.append(group_report(ALL, outcome, predicted[column][asked], truth[asked], whole))
         for name, index in names[asked].groupby(names[asked]).groups.items():
-            groups.append(group_report(str(name), outcome, predicted.loc[index, column], truth.loc[index]))
+            part = None if floor is None else floor.loc[index]
+            groups.append(group_report(str(name), outcome, predicted.loc[index, column], truth.loc[index], part))
     covered = predicted[have].notna().any(axis=1) if have else pd.Series(False, index=predicted.index)
     reasons = predicted.loc[~covered, "not_covered_because"].value_counts()
     return TableReport(

@@ -7,6 +7,7 @@ protocol is not documented are replayed the same way with fixed lengths, and lab
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from simulator.cost.table import Setup
@@ -16,10 +17,12 @@ from simulator.errors import ShardsimError
 from simulator.metrics.serving import request_frame
 from simulator.serving.batcher import Batcher
 from simulator.validation.answer import empty_answer, refuse
+from simulator.validation.baseline import floor_tpot_s, load_of
 from simulator.validation.context import Context
 from simulator.validation.launch_settings import DOCUMENTED as DOCUMENTED
 from simulator.validation.launch_settings import before_floor, documented, lengths
 from simulator.validation.links import text
+from simulator.validation.report import FLOOR
 from simulator.validation.serving_setup import front_of, policy_for, same_server, server, setup_of
 from simulator.workload import closed_loop
 
@@ -36,6 +39,7 @@ OUTCOMES = (
 def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     """All outcomes of each row from its setup, lengths and concurrency."""
     answer = empty_answer(frame, OUTCOMES, _labels(frame))
+    answer["load"], answer[FLOOR] = "", np.nan
     inputs = frame[[*SETUP, *LOAD]]
     plain = inputs.astype(object).where(inputs.notna(), "")
     servers: dict[Hashable, tuple[Setup, list[int]]] = {}
@@ -69,16 +73,24 @@ def _fill(answer: pd.DataFrame, setup: Setup, rows: pd.DataFrame, plain: pd.Data
     loads = plain.assign(launch=[str(launch) for launch in launches])
     for _, same in loads.groupby([*LOAD, "launch"], sort=False):
         try:
-            outcomes = replay(found, rows.loc[same.index[0]])
+            row = rows.loc[same.index[0]]
+            served = run_of(found, row)
         except ShardsimError as error:
             refuse(answer, same.index, str(error))
             continue
-        for name, value in outcomes.items():
+        answer.loc[same.index, "load"] = load_of(served)
+        answer.loc[same.index, FLOOR] = floor_tpot_s(found, row)
+        for name, value in outcomes_of(served, int(row.gpus)).items():
             answer.loc[same.index, f"predicted_{name}"] = value
         answer.loc[same.index, "provenance"] = "replayed"
 
 
 def replay(found: Server, row: Any) -> dict[str, float]:
+    """One row's outcomes. Raises ShardsimError where its requests cannot be served."""
+    return outcomes_of(run_of(found, row), int(row.gpus))
+
+
+def run_of(found: Server, row: Any) -> Served:
     """One row's run. Raises ShardsimError where its requests cannot be served."""
     policy = policy_for(found.setup, row)
     longest = int(row.isl_nominal) + int(row.osl_nominal)
@@ -90,7 +102,7 @@ def replay(found: Server, row: Any) -> dict[str, float]:
         int(row.concurrency), input_tokens=given, output_tokens=asked, range_ratio=ratio,
         prompts=int(row.num_prompts) if pd.notna(row.num_prompts) else None,
     )  # fmt: skip
-    return outcomes_of(serve(loop, ranks, found.table, front=front_of(found.setup, row)), int(row.gpus))
+    return serve(loop, ranks, found.table, front=front_of(found.setup, row))
 
 
 def outcomes_of(served: Served, gpus: int) -> dict[str, float]:
