@@ -191,7 +191,7 @@ def _verdict(results: Sequence[ServingResult]) -> str:
 
 def _modes(results: Sequence[ServingResult]) -> str:
     head = ["", "pools", "load", "limits kept", "TTFT median", "TTFT p95", "TPOT median", "TPOT p95", "requests/s",
-            "tokens/s a GPU", "busy", "KV most", "$ a M tokens out", "J a token", "numbers"]  # fmt: skip
+            "tokens/s a GPU", "busy", "$ a M tokens out", "J a token", "numbers"]  # fmt: skip
     rows: list[list[object]] = []
     for r in results:
         share, usd = r.figures["good_share"], r.figures["usd_per_million_output_tokens"]
@@ -199,13 +199,13 @@ def _modes(results: Sequence[ServingResult]) -> str:
             [r.case.name, "; ".join(str(v) for k, v in r.case.facts.items() if k.startswith("Pool ")), r.label,
              _percent(share), *(in_words(milliseconds(r, s, k)) for k in ("ttft", "tpot") for s in ("median", "p95")),
              f"{number(r, 'request_throughput'):.3g}", f"{r.figures['output_tokens_per_s_per_gpu']:,.0f}",
-             f"{r.figures['busy']:.0%}", _percent(r.figures["kv_max"]), f"{usd:,.2f}" if isfinite(usd) else "-",
+             f"{r.figures['busy']:.0%}", f"{usd:,.2f}" if isfinite(usd) else "-",
              f"{r.figures['joules_per_output_token']:.2f}", _numbers(r)]
         )  # fmt: skip
     # Columns that say the same of all are left out: the table is wide.
-    same = {i for i in (1, 14) if len({row[i] for row in rows}) == 1 and (i == 1 or not rows[0][i])}
+    same = {i for i in (1, 13) if len({row[i] for row in rows}) == 1 and (i == 1 or not rows[0][i])}
     kept = [i for i in range(len(head)) if i not in same]
-    numeric = [place for place, i in enumerate(kept) if 3 <= i <= 13]
+    numeric = [place for place, i in enumerate(kept) if 3 <= i <= 12]
     return table([head[i] for i in kept], [[row[i] for i in kept] for row in rows], numeric)
 
 
