@@ -27,7 +27,7 @@ RUN_S = 600.0
 """Shortest run that counts (mlcommons/inference, loadgen, min_duration 600,000 ms)."""
 FILLS = 6.0
 """How many times over a replayed run exchanges the requests in flight; its first part is not counted."""
-FEWEST, MOST = 300, 6_000
+FEWEST, MOST = 300, 4_000
 """Requests of one replayed run."""
 WARM = 0.4
 TRIES = 7

@@ -33,8 +33,8 @@ class Servers:
         self.peaks: dict[Hashable, Peak] = {}
 
     def get(self, told: Described, clients: int, longest: int) -> Server:
-        """The described server, its table for so many clients (in powers of two) and tokens."""
-        clients = 1 << max(5, (clients - 1).bit_length())
+        """The described server, its table for so many clients and tokens, both in powers of two: few tables serve all."""
+        clients, longest = 1 << max(5, (clients - 1).bit_length()), 1 << max(8, (longest - 1).bit_length())
         key = (replace(told, max_sequences=0), clients, longest)
         found = self._known.get(key)
         if found is None:
