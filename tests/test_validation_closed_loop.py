@@ -209,10 +209,10 @@ def test_drafting_servers_take_what_the_scripts_set_and_answer_faster() -> None:
     assert (answer.not_covered_because == "").all()
     assert list(answer.index) == list(frame.index)
     tpot = answer.predicted_mean_tpot_s.to_numpy()
-    assert 1.2 < tpot[1] / tpot[0] < 2.952
-    assert 1.2 < tpot[3] / tpot[2] < 2.44
+    assert 1.1 < tpot[1] / tpot[0] < 2.438
+    assert 1.1 < tpot[3] / tpot[2] < 2.131
     policies = [policy_for(setup_of(row, context()), row) for _, row in frame.iterrows()]
     assert [policy.draft_tokens for policy in policies] == [3, 0, 2, 0]
-    assert [round(policy.tokens_per_step, 3) for policy in policies] == [2.952, 1.0, 2.44, 1.0]
+    assert [round(policy.tokens_per_step, 3) for policy in policies] == [2.438, 1.0, 2.131, 1.0]
     ranks = pd.Series(frame.iloc[0].to_dict() | {"tp": 1, "dp_attention": 8, "ep": 8})
     assert policy_for(setup_of(ranks, context()), ranks).draft_tokens == 1

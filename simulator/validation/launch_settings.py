@@ -35,9 +35,12 @@ MTP_TOKENS = {"tensorrt-llm": 3, "sglang": 2, "vllm": 1}
 """Drafted tokens of *_mtp.sh: num_nextn_predict_layers; --speculative-num-steps; num_speculative_tokens."""
 TRT_MTP_TOGETHER = 1
 """The same of *_trt_mtp.sh with data-parallel attention."""
-MTP_ACCEPTANCE = 0.8
-"""Chance that a drafted token is accepted if those before it were. DeepSeek-V3 (arXiv:2412.19437, section 5.4.3)
-reports 85 to 90 % for the second token of text; later positions and random prompts are accepted less."""
+MTP_ACCEPTANCE = 0.675
+"""Chance that a drafted token is accepted if those before it were: three drafted tokens then bring 2.44 a step, which
+SGLang reports for DeepSeek-V3 (LMSYS, "Accelerating SGLang with Multiple Token Prediction", 2025-07). DeepSeek's own
+85 to 90 % (arXiv:2412.19437, section 5.4.3) are of the first drafted token of text. One number for all runs."""
+MTP_LAYERS = 3.0
+"""Time of one drafted token in layers of the target: the prediction layer, the whole vocabulary, and sampling."""
 SGLANG_CHUNK = {"fp8": 32_768, "fp4": 16_384}
 """SGLang's --chunked-prefill-size by the checkpoint's precision."""
 SGLANG_MTP_CHUNK = 16_384
@@ -78,12 +81,12 @@ def speculates(row: Any) -> bool:
 
 
 def speculation_of(row: Any, engine: str, model: Architecture) -> Speculation | None:
-    """Multi-token prediction as the scripts run it: one layer drafts, at the target's time over its layers."""
+    """Multi-token prediction as the scripts run it: one layer drafts, with the vocabulary's head."""
     if not speculates(row):
         return None
     alone = engine != "tensorrt-llm" or int(row.dp_attention) == 1
     tokens = MTP_TOKENS[engine] if alone else TRT_MTP_TOGETHER
-    return Speculation(tokens, MTP_ACCEPTANCE, 1.0 / len(model.layers))
+    return Speculation(tokens, MTP_ACCEPTANCE, MTP_LAYERS / len(model.layers))
 
 
 def before_floor(row: Any) -> bool:
