@@ -14,7 +14,7 @@ from simulator.scenario.load import load_scenario
 from simulator.scenario.resolve import resolve
 from simulator.workload import ClosedLoop
 
-NONE = "traffic.input_tokens=null"
+STEPS = "workload: {sequences: 4, prompt_tokens: 9, decode_steps: 1}\n"
 
 
 def refused(folder: Path, *settings: str, text: str = SMALL) -> str:
@@ -183,6 +183,24 @@ def test_one_clear_message_for_each_mistake(tmp_path: Path, setting: str, said: 
         case(tmp_path, setting)
         return
     assert said in refused(tmp_path, setting)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SMALL + "numbers: on\n", "`numbers` changes nothing without `workload`"),
+        (SMALL + "memory_margin: 0.2\n", "`memory_margin` changes nothing without `workload`"),
+        (SMALL[: SMALL.index("traffic")] + "slo: {ttft: 1 s}\n" + STEPS, "`slo` changes nothing without `traffic`"),
+        (
+            SMALL[: SMALL.index("traffic")] + "faults: [{kind: node, target: node0, at: 1 s}]\n" + STEPS,
+            "`faults: kind`",
+        ),
+        (SMALL[: SMALL.index("layout")] + "pools: [{name: p, replicas: 2}]\n" + STEPS, "`pools[0]: replicas"),
+    ],
+)
+def test_what_changes_nothing_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    assert said in refused(tmp_path, text=text)
+    case(tmp_path, "numbers=off")
 
 
 def test_more_replicas_than_the_nodes_hold(tmp_path: Path) -> None:

@@ -252,7 +252,26 @@ class ScenarioSpec(Part):
     def _asked(self) -> "ScenarioSpec":
         if self.workload is None and self.traffic is None:
             raise ValueError("has neither `workload` nor `traffic`; add one: a batch of steps, or live requests")
+        idle = self._idle()
+        if idle is not None:
+            missing = "traffic" if self.traffic is None else "workload"
+            raise ValueError(f"`{idle}` changes nothing without `{missing}`; take it out, or add `{missing}`")
         return self
+
+    def _idle(self) -> str | None:
+        """A field that was given but that nothing of this scenario reads."""
+        if self.traffic is not None and self.workload is not None:
+            return None
+        given = self.model_fields_set
+        if self.workload is None:
+            steps = {"collectives", "memory_margin"} | ({"numbers"} if self.numbers.enabled else set())
+            return min(steps & given, default=None)
+        for index, pool in enumerate(self.pools):
+            if pool.replicas > 1 or pool.topology is not None or pool.nodes is not None:
+                return f"pools[{index}]: replicas, topology, nodes"
+        if any(isinstance(fault, ServingFaultSpec) for fault in self.faults):
+            return "faults: kind"
+        return min({"serving", "transfer", "masters", "slo", "prices", "trace_window"} & given, default=None)
 
 
 class VariantSpec(Part):
