@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from simulator.errors import OutputError, ShardsimError
 from simulator.validation.run import Run, run_tables
@@ -39,7 +40,12 @@ def validate_command(
     data: Path, table: str | None = None, json_file: Path | None = None, predictions: Path | None = None
 ) -> int:
     """Predict, print the table of errors, write what was asked for; returns the exit status."""
-    run = run_tables(data, (table,) if table else None)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0)
+        run = run_tables(
+            data, (table,) if table else None, lambda what, part: bar.update(task, description=what, completed=part)
+        )
     console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(run.report.to_rich())
     for line in run.report.tables:

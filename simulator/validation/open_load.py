@@ -19,8 +19,8 @@ _SHARED = re.compile(r"shared_prefix: (\d+) system prompts x (\d+) users, system
 CONVERSATIONS = "sharegpt"
 ROUNDS = 3
 QUESTION_TOKENS = 60
-"""LMBench's ShareGPT workload: conversations of five rounds or more, sent from the third on, users in turn
-(github.com/LMCache/LMBenchmark, real-multi-round-qa and sharegpt READMEs, 2025-05: `-m 5 -s 3`)."""
+"""LMBench's ShareGPT workload: conversations of at least five rounds sent from the third on, users in turn (its README,
+2025-05: `prepare_sharegpt_data.sh -m 5 -s 3`); rounds three to five are taken, the questions' length is assumed."""
 UNSTATED_PROMPTS = 100
 """Different prompts of a run that says prefix caching was on but not how many there were: as the shared-prefix workload
 that states them (10 x 10)."""

@@ -25,6 +25,8 @@ from simulator.validation.report import TableReport, ValidationReport, table_rep
 from simulator.validation.tables import OUTCOMES, PER_REQUEST, kind_of, read_table, without_outcomes
 
 Predict = Callable[[pd.DataFrame, Context], pd.DataFrame]
+Report = Callable[[str, float], None]
+"""Told what is being predicted, and which part of the tables is done."""
 
 # A predictor sees input columns only and answers on the same index: predicted_<outcome>, provenance,
 # not_covered_because ("" where covered), group.
@@ -75,8 +77,8 @@ def tables_in(data: Path) -> tuple[str, ...]:
     return tuple(name for name in (*PREDICTORS, *NOT_YET) if (data / f"{name}.csv").is_file()) + tuple(runs)
 
 
-def run_tables(data: Path, tables: tuple[str, ...] | None = None) -> Run:
-    """Predict the named tables, or all that lie in `data`."""
+def run_tables(data: Path, tables: tuple[str, ...] | None = None, report: Report | None = None) -> Run:
+    """Predict the named tables, or all that lie in `data`; `report` is told before each."""
     names = tables or tables_in(data)
     if not names:
         raise DataError(
@@ -87,8 +89,10 @@ def run_tables(data: Path, tables: tuple[str, ...] | None = None) -> Run:
         )
     reports: list[TableReport] = []
     predictions: dict[str, pd.DataFrame] = {}
-    for name in dict.fromkeys(names):
+    for done, name in enumerate(dict.fromkeys(names)):
         kind = kind_of(name)
+        if report is not None:
+            report(name, done / len(names))
         if kind in PREDICTORS:
             frame, answer = predict_table(name, data)
             reports.append(table_report(name, frame, answer, OUTCOMES[kind]))

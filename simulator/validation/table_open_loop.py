@@ -33,7 +33,7 @@ class Servers:
         self.peaks: dict[Hashable, Peak] = {}
 
     def get(self, told: Described, clients: int, longest: int) -> Server:
-        """The described server, its table for so many clients and tokens, both in powers of two: few tables serve all."""
+        """The described server; its table reaches powers of two of clients and tokens, so that few tables serve all."""
         clients, longest = 1 << max(5, (clients - 1).bit_length()), 1 << max(8, (longest - 1).bit_length())
         key = (replace(told, max_sequences=0), clients, longest)
         found = self._known.get(key)
