@@ -50,6 +50,7 @@ INPUTS = [
     "decode_ep", "decode_dp_attention", "isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts",
     "spec_decoding",
 ]  # fmt: skip
+LOAD = ["isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"]
 HOST_GPUS = 8
 MOVER: dict[str, Engine] = {"sglang": "mooncake-sglang", "tensorrt-llm": "nixl", "vllm": "nixl"}
 """Who moves KV: SGLang's default transfer backend is Mooncake; TensorRT-LLM's cache transceiver and vLLM's connector in
@@ -89,7 +90,8 @@ def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     inputs = frame[INPUTS]
     plain = inputs.astype(object).where(inputs.notna(), "")
     needs: dict[Hashable, _Need] = {}
-    work: list[tuple[pd.Index, Any, tuple[Pool, Pool]]] = []
+    alike: dict[Hashable, list[int]] = {}
+    fleets: dict[Hashable, tuple[Pool, Pool]] = {}
     for _, same in plain.groupby(INPUTS, sort=False):
         row = frame.loc[same.index[0]]
         try:
@@ -99,12 +101,15 @@ def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
             continue
         for pool in pools:
             _reach(needs, pool, row)
-        work.append((same.index, row, pools))
-    for index, row, pools in work:
+        described = tuple((_key(pool), pool.policy, pool.workers) for pool in pools)
+        key: Hashable = (described, tuple(same[LOAD].iloc[0]))
+        alike.setdefault(key, []).extend(same.index)
+        fleets[key] = pools
+    for key, index in alike.items():
         try:
-            outcomes = replay(row, pools, needs)
+            outcomes = replay(frame.loc[index[0]], fleets[key], needs)
         except ShardsimError as error:
-            refuse(answer, index, str(error))
+            refuse(answer, pd.Index(index), str(error))
             continue
         for name, value in outcomes.items():
             answer.loc[index, f"predicted_{name}"] = value
