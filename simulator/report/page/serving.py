@@ -92,9 +92,16 @@ def _felt(result: ServingResult) -> str:
         ("Prompt tokens from the cache", f"{figures_['prompt_tokens_from_cache']:.1%}"),
         ("Preempted, retried, refused", f"{int((result.requests['preemptions'] > 0).sum()):,}, "
          f"{figures_['retried_requests']:,.0f}, {result.rejected:,}"),
-        ("Duration", format_time(number(result, "duration"))),
+        ("Duration", _long(number(result, "duration"))),
     ]  # fmt: skip
     return table(("", *STATISTICS), rows, numeric=range(1, 6)) + table(("", ""), more, numeric=(1,))
+
+
+def _long(seconds: float) -> str:
+    """A duration, in hours or minutes where it has them."""
+    if seconds >= 3600.0:
+        return f"{seconds / 3600.0:.4g} h"
+    return f"{seconds / 60.0:.4g} min" if seconds >= 60.0 else format_time(seconds)
 
 
 def _pools(result: ServingResult) -> str:
