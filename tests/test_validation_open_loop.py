@@ -80,13 +80,22 @@ def test_stated_rows_are_replayed_at_exactly_their_number_of_requests() -> None:
 
 def test_what_is_not_answered_says_why() -> None:
     frame = rows(
-        {}, {"gpu": None}, {"prefill_workers": 1, "decode_workers": 1}, {"num_requests": None}, {"gpu": "H900"},
+        {}, {"gpu": None}, {"num_requests": None}, {"gpu": "H900"},
         SUBMISSION | {"model": "bert"},
     )  # fmt: skip
     reasons = predict(frame, context()).not_covered_because.tolist()
     assert reasons[0] == ""
-    for reason, said in zip(reasons[1:], ("CPU", "prefill", "number of requests", "H900", "bert"), strict=True):
+    for reason, said in zip(reasons[1:], ("CPU", "number of requests", "H900", "bert"), strict=True):
         assert said in reason
+
+
+def test_workers_apart_spare_decodes_the_prompts() -> None:
+    shared = {"offered_requests_per_s": 6.0, "gpus": 4, "mean_input_tokens": 4000, "mean_output_tokens": 80}
+    answer = predict(rows(shared | {"replicas": 2}, shared | {"prefill_workers": 1, "decode_workers": 1}), context())
+    assert (answer.not_covered_because == "").all()
+    together, apart = answer.loc[2], answer.loc[7]
+    assert apart.predicted_mean_tpot_s < together.predicted_mean_tpot_s
+    assert apart.predicted_mean_ttft_s > together.predicted_median_ttft_s
 
 
 def test_outcomes_are_not_looked_at() -> None:

@@ -18,6 +18,7 @@ from simulator.validation.described import Described, policy_from, prefix_tokens
 from simulator.validation.links import text
 from simulator.validation.mlperf_load import Peak, mlperf_outcomes
 from simulator.validation.open_load import stated_load
+from simulator.validation.open_pools import pools_outcomes
 from simulator.validation.open_replay import OUTCOMES, Fleet, whole_run
 from simulator.validation.open_servers import events_of, front_of, gpus_of, in_flight_of, number, stated_server
 
@@ -70,8 +71,6 @@ def _answered(row: Any, servers: Servers) -> dict[str, float] | str:
     try:
         if not text(row.gpu):
             return "no GPU is named: a CPU system"
-        if number(row.prefill_workers, 0):
-            return "prefill and decode workers apart are not replayed here yet"
         if text(row.suite).startswith(MLPERF):
             return mlperf_outcomes(row, servers)
         return stated_outcomes(row, servers)
@@ -89,6 +88,9 @@ def stated_outcomes(row: Any, servers: Servers) -> dict[str, float]:
     replicas = number(row.replicas, max(1, gpus_of(row) // told.layout.ranks))
     longest = int((load.input_tokens + load.output_tokens).max())
     server = servers.get(told, min(len(load), policy.max_sequences, 1024), longest)
+    if number(row.prefill_workers, 0):
+        workers = number(row.prefill_workers, 1), number(row.decode_workers, 1)
+        return pools_outcomes(server, policy, workers, load, front_of(row), gpus_of(row))
     routed = "llm-d" in text(row.framework).lower()
     fleet = Fleet(server, policy, replicas, gpus_of(row), not routed, front_of(row), in_flight_of(row))
     return whole_run(fleet, load, events_per_token=events_of(row))
