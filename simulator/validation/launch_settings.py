@@ -54,6 +54,10 @@ PUBLIC_LENGTHS = ((1024, 1024), (1024, 8192), (8192, 1024))
 PUBLIC_RATIO = 0.8
 """Lengths and --random-range-ratio of the InferenceX runs (its benchmark_lib.sh, 2026-05)."""
 
+MEMORY_SHARE = {"sglang": 0.82, "tensorrt-llm": 0.8}
+"""--mem-fraction-static of dsr1_fp8_*.sh and qwen3.5_*.sh, free_gpu_memory_fraction of dsr1_*_trt.sh; fp4 and others
+lie between 0.8 and 0.85. 70b_*_trt_slurm.sh set none."""
+
 
 def documented(row: Any) -> bool:
     """Whether the row's protocol is that of the scripts."""

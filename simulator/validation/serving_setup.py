@@ -21,6 +21,7 @@ from simulator.serving.policy import Policy, find_policy
 from simulator.topology.group import GroupLinks
 from simulator.validation.context import Context
 from simulator.validation.launch_settings import (
+    MEMORY_SHARE,
     SGLANG_CHUNK,
     SGLANG_CHUNK_CDNA,
     SGLANG_MTP_CHUNK,
@@ -137,13 +138,15 @@ def setup_of(row: Any, context: Context) -> Setup:
         model = replace(model, quantization=override(model.quantization, kv_cache="fp8"))
     layout = layout_of(row)
     profile = replace(engine_profile(row), launch_s=PROMPT_OP_S[engine])
+    if documented(row) and model.family != "llama":
+        profile = replace(profile, memory_share=MEMORY_SHARE.get(engine, profile.memory_share))
     return Setup(model, layout, device, links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout), profile)
 
 
 def same_server(setup: Setup) -> tuple[Hashable, ...]:
     """Equal for rows that one table serves: copies of a model under several names, and versions of one profile."""
     model = replace(setup.architecture, name="", source="", notes=())
-    return model, setup.layout, setup.device.name, setup.links(("tp",)), setup.engine.label
+    return model, setup.layout, setup.device.name, setup.links(("tp",)), setup.engine.label, setup.engine.memory_share
 
 
 def server(setup: Setup, rows: pd.DataFrame) -> Server:
