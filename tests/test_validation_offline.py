@@ -91,6 +91,29 @@ def test_rates_per_system_and_per_gpu() -> None:
     assert new["predicted_output_tokens_per_s"] == pytest.approx(new["predicted_output_tokens_per_s_per_gpu"])
 
 
+def test_mlperf_rates_follow_systems_lengths_and_the_rounds_software() -> None:
+    """Twice the GPUs, twice the rate; longer answers, fewer requests; unknown systems are refused, not guessed."""
+    mlperf = {
+        "metric": "mlperf_offline", "release": "v5.1", "model": "llama3.1-8b", "gpu": "NVIDIA H200-SXM-141GB",
+        "framework": "TensorRT 10.11, CUDA 12.9", "precision": np.nan, "tp": np.nan, "pp": np.nan, "isl": np.nan,
+        "osl": np.nan, "kv_dtype": np.nan, "max_num_tokens": np.nan, "batch_size": np.nan, "nodes": 1.0,
+    }  # fmt: skip
+    tokens = "mean_output_tokens_derived"
+    answer = predict(
+        frame(
+            mlperf | {"gpus": 4.0, tokens: 128.0}, mlperf | {"gpus": 8.0, tokens: 128.0},
+            mlperf | {"gpus": 8.0, tokens: 256.0}, mlperf | {"gpus": np.nan, tokens: 128.0},
+        ),
+        Context(DATA),
+    )  # fmt: skip
+    four, eight, longer, unknown = answer["predicted_output_tokens_per_s"]
+    assert eight == pytest.approx(2.0 * four, rel=0.01)
+    assert longer / 256.0 < eight / 128.0 < 1.9 * longer / 256.0
+    assert answer["predicted_output_tokens_per_s_per_gpu"].iloc[1] == pytest.approx(eight / 8.0)
+    assert np.isnan(unknown)
+    assert "states no GPUs" in answer["not_covered_because"].iloc[3]
+
+
 def test_memory_bounds_the_batch() -> None:
     few, many = (next(frame({"gpu": gpu, "precision": "fp16"}).itertuples()) for gpu in ("A30", "H200"))
     small, large = case_of(few, Context(DATA)), case_of(many, Context(DATA))

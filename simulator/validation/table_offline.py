@@ -26,6 +26,7 @@ from simulator.topology.group import GroupLinks
 from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
 from simulator.validation.links import group_links, text
+from simulator.validation.mlperf_offline import offline_rate
 from simulator.validation.offline_replay import Steps, max_load, static_batch
 
 Array = NDArray[np.float64]
@@ -224,8 +225,10 @@ def _labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 def _fill(answer: pd.DataFrame, index: Any, row: Any, context: Context) -> str:
     """Predict one row; returns why not, or ""."""
+    if text(row.metric) == "mlperf_offline":
+        return _fill_mlperf(answer, index, row, context)
     if text(row.metric) not in REPLAYED:
-        return f"{text(row.metric)}: lengths of the prompts are not in the table"
+        return f"{text(row.metric)}: no such measurement is described"
     case = case_of(row, context)
     if isinstance(case, str):
         return case
@@ -237,6 +240,18 @@ def _fill(answer: pd.DataFrame, index: Any, row: Any, context: Context) -> str:
     except ShardsimError as error:
         return str(error)
     _write(answer, index, row, steps, seconds)
+    return ""
+
+
+def _fill_mlperf(answer: pd.DataFrame, index: Any, row: Any, context: Context) -> str:
+    """Predict one MLPerf row, of whose layout and lengths the means are assumed; returns why not, or ""."""
+    try:
+        rate, gpus = offline_rate(row, context)
+    except ShardsimError as error:
+        return str(error)
+    answer.loc[index, "provenance"] = "fitted"
+    answer.loc[index, "predicted_output_tokens_per_s"] = rate
+    answer.loc[index, "predicted_output_tokens_per_s_per_gpu"] = rate / gpus
     return ""
 
 
