@@ -166,11 +166,12 @@ def layout_of(row: Any, role: str, model: Architecture) -> Layout:
 
 def _told(engine: str, layout: Layout, row: Any, role: str) -> SimpleNamespace:
     """One pool in the words of an aggregated row. Only the decode pool drafts tokens."""
-    return SimpleNamespace(
-        framework=engine, precision=row.precision, isl_nominal=row.isl_nominal, osl_nominal=row.osl_nominal,
-        concurrency=row.concurrency, gpu=row.gpu, dp_attention=layout.dp_attention, tp=layout.tp,
-        framework_version="", spec_decoding=row.spec_decoding if role == "decode" else "none", protocol="", date="",
-    )  # fmt: skip
+    told = dict(row) | {
+        "framework": engine, "framework_version": "", "protocol": "", "date": "", "tp": layout.tp, "pp": layout.pp,
+        "dp_attention": layout.dp_attention, "ep": layout.ep, "gpus": layout.ranks, "nodes": 1,
+        "spec_decoding": row.spec_decoding if role == "decode" else "none",
+    }  # fmt: skip
+    return SimpleNamespace(**told)
 
 
 # ---- the run ----------------------------------------------------------------------------------------------------
