@@ -14,6 +14,7 @@ class Slow:
     target: int = 0
     kv: int = 0
     state: str = "waiting"
+    priority: int = 0
 
 
 class NaiveBatcher:
@@ -46,8 +47,8 @@ class NaiveBatcher:
         """Tokens that the next decode step brings each sequence."""
         return int((self.steps + 1) * self.p.tokens_per_step) - int(self.steps * self.p.tokens_per_step)
 
-    def arrive(self, number: int, given: int, asked: int) -> None:
-        self.unseen.append(Slow(number, given, asked, target=given))
+    def arrive(self, number: int, given: int, asked: int, priority: int = 0) -> None:
+        self.unseen.append(Slow(number, given, asked, target=given, priority=priority))
 
     def decoding(self) -> list[Slow]:
         return [r for r in self.running if r.state == "decoding"]
@@ -55,9 +56,10 @@ class NaiveBatcher:
     def make_room(self) -> list[int]:
         out = []
         while self.used(self.gain()) > self.capacity:
-            r = self.running.pop()
+            r = max(self.running, key=lambda q: (q.priority, self.running.index(q)))
+            self.running.remove(r)
             r.state, r.target, r.kv = "waiting", r.input + r.emitted, 0
-            self.waiting.insert(0, r)
+            self.waiting = sorted([r, *self.waiting], key=lambda q: q.priority)  # a stable sort
             out.append(r.id)
         return out
 
@@ -91,7 +93,7 @@ class NaiveBatcher:
     def step(self) -> tuple[list[tuple[int, int, int]], int, float, list[int], set[int], set[int]]:
         """(chunks, decodes, KV tokens they read, preempted, emitted by chunks, finished)."""
         if self.since_look == 0 or not (self.running or self.waiting):
-            self.waiting += self.unseen
+            self.waiting = sorted(self.waiting + self.unseen, key=lambda q: q.priority)
             self.unseen = []
         preempted: list[int] = []
         if self.p.mixed:

@@ -45,10 +45,10 @@ class AgainstNaive(RuleBasedStateMachine):
         self.count = 0
         self.asked: dict[int, int] = {}
 
-    @rule(given=st.integers(1, 20), asked=st.integers(1, 13))
-    def arrive(self, given: int, asked: int) -> None:
-        self.real.arrive(self.count, given, asked)
-        self.naive.arrive(self.count, given, asked)
+    @rule(given=st.integers(1, 20), asked=st.integers(1, 13), priority=st.sampled_from([0, 0, 1, 2]))
+    def arrive(self, given: int, asked: int, priority: int) -> None:
+        self.real.arrive(self.count, given, asked, priority=priority)
+        self.naive.arrive(self.count, given, asked, priority)
         self.asked[self.count] = asked
         self.count += 1
 
@@ -175,6 +175,20 @@ def test_tokens_are_conserved_under_preemption() -> None:
         preempted += len(step.preempted)
     assert preempted > 0
     assert emitted == sum(asked.values())
+
+
+def test_lower_classes_go_first_and_leave_last() -> None:
+    batcher = Batcher(replace(SMALL[-1], max_sequences=2), KvBlocks(16, 3))
+    for number, priority in enumerate([1, 2, 0, 2, 0]):
+        batcher.arrive(number, 12, 14, priority=priority)
+    started: list[int] = []
+    preempted: list[int] = []
+    while not (step := batcher.plan()).idle:
+        started += [number for number, _, past in step.chunks if past == 0 and number not in started]
+        preempted += step.preempted
+        batcher.complete(step.leap)
+    assert started == [2, 4, 0, 1, 3]
+    assert preempted[0] == 4  # of one class the younger
 
 
 def test_whole_reservation_never_preempts() -> None:

@@ -1,5 +1,6 @@
-"""What a request must bring to be served at all, how much KV it may come to hold, and when prompts wait for more."""
+"""Who is admitted and who must leave: what a request must bring, its place in the queue, when prompts wait for more."""
 
+from collections import deque
 from collections.abc import Iterable
 from math import ceil
 
@@ -40,3 +41,22 @@ def too_few(policy: Policy, decodes: int, waiting: Iterable[Held]) -> bool:
             break
         tokens += held.target
     return tokens < enough
+
+
+def enqueue(waiting: deque[Held], held: Held, *, first: bool = False) -> None:
+    """Put a request behind those of its class and of lower ones; `first`: before those of its class."""
+    if not first and (not waiting or waiting[-1].priority <= held.priority):
+        waiting.append(held)
+        return
+    place = sum(1 for other in waiting if other.priority < held.priority + (not first))
+    waiting.insert(place, held)
+
+
+def victim(running: dict[int, Held]) -> Held:
+    """Whom to preempt: the last admitted of the highest class."""
+    found = None
+    for held in reversed(running.values()):
+        if found is None or held.priority > found.priority:
+            found = held
+    assert found is not None
+    return found

@@ -12,7 +12,7 @@ beyond its answer is dropped, as engines do.
 from collections import deque
 from heapq import heappop, heappush
 
-from simulator.serving.admission import check_request, most_tokens, too_few
+from simulator.serving.admission import check_request, enqueue, most_tokens, too_few, victim
 from simulator.serving.blocks import KvBlocks
 from simulator.serving.held import Held, Outcome, Step
 from simulator.serving.policy import Policy
@@ -69,24 +69,28 @@ class Batcher:
     # ---- events -----------------------------------------------------------------------------------------------
 
     def arrive(
-        self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...] = (), *, park: bool = False
-    ) -> None:
-        """A request comes. `park`: its pages stay after its last token, until `let_go`.
+        self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...] = (), *, park: bool = False,
+        priority: int = 0,
+    ) -> None:  # fmt: skip
+        """A request comes. `park`: its pages stay after its last token, until `let_go`. `priority`: lower go first.
 
         Raises WorkloadError for one that this machine could never answer.
         """
         check_request(self.policy, self.blocks, number, input_tokens, output_tokens)
         self.arrived += 1
         held = Held(number, input_tokens, output_tokens, hashes)
-        held.park = park
-        (self.waiting if self.policy.poll_steps == 1 else self.unseen).append(held)
+        held.park, held.priority = park, priority
+        if self.policy.poll_steps > 1:
+            self.unseen.append(held)
+        else:
+            enqueue(self.waiting, held)
 
     def plan(self) -> Step:
         """Decide the next step. Pages are taken for the prompts it admits, and freed by whom it preempts."""
         policy = self.policy
         if self.unseen and not self._until_look():
-            self.waiting.extend(self.unseen)
-            self.unseen.clear()
+            while self.unseen:
+                enqueue(self.waiting, self.unseen.popleft())
         preempted: list[int] = []
         decodes = 0
         if policy.mixed:
@@ -277,10 +281,10 @@ class Batcher:
     # ---- preemption -------------------------------------------------------------------------------------------
 
     def _make_room(self) -> list[int]:
-        """Preempt the youngest until the decodes' next tokens have pages."""
+        """Preempt the youngest of the highest class until the decodes' next tokens have pages."""
         preempted: list[int] = []
         while self._growth() > self.blocks.available:
-            held = self.running[next(reversed(self.running))]
+            held = victim(self.running)
             if held.joined >= 0:
                 self._leave(held)
             else:
@@ -289,7 +293,7 @@ class Batcher:
             self.outstanding -= held.output_tokens - held.emitted
             self._release(held)
             held.target, held.computed = held.input_tokens + held.emitted, 0
-            self.waiting.appendleft(held)
+            enqueue(self.waiting, held, first=True)
             preempted.append(held.id)
         return preempted
 

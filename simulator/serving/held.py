@@ -8,7 +8,7 @@ class Held:
 
     __slots__ = (
         "computed", "emitted", "finish", "hashes", "held", "id", "input_tokens", "joined", "order", "output_tokens",
-        "pages", "park", "target",
+        "pages", "park", "priority", "target",
     )  # fmt: skip
 
     def __init__(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...]) -> None:
@@ -26,6 +26,8 @@ class Held:
         """Ticks done when it joined the decodes; -1: not decoding."""
         self.finish = -1
         self.order = 0
+        self.priority = 0
+        """Its class: lower ones are admitted first and preempted last."""
         self.park = False
         """Its pages outlive it, until its KV has been fetched."""
 
