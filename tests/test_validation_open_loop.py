@@ -89,6 +89,16 @@ def test_what_is_not_answered_says_why() -> None:
         assert said in reason
 
 
+def test_rows_that_state_clients_instead_of_a_rate_are_closed_loops() -> None:
+    closed = {"offered_requests_per_s": None, "load_kind": "closed loop", "num_requests": None}
+    answer = predict(rows(closed | {"concurrency": 8}, closed | {"concurrency": 64}), context())
+    assert (answer.not_covered_because == "").all()
+    for clients, (_, found) in zip((8, 64), answer.iterrows(), strict=True):
+        # Little's law: requests in flight are the clients, but for the last wave.
+        assert found.predicted_achieved_requests_per_s * found.predicted_mean_e2el_s == pytest.approx(clients, rel=0.15)
+    assert answer.predicted_mean_tpot_s.is_monotonic_increasing
+
+
 def test_workers_apart_spare_decodes_the_prompts() -> None:
     shared = {"offered_requests_per_s": 6.0, "gpus": 4, "mean_input_tokens": 4000, "mean_output_tokens": 80}
     answer = predict(rows(shared | {"replicas": 2}, shared | {"prefill_workers": 1, "decode_workers": 1}), context())

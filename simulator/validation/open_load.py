@@ -12,6 +12,8 @@ from simulator.validation.links import text
 from simulator.workload import constant_arrivals, gamma_arrivals, poisson_arrivals, stream
 from simulator.workload.requests import Floats, Ints, Requests
 
+FEWEST_CLOSED = 50
+"""Requests of a closed loop of few clients."""
 EVEN_CV = 0.05
 """Below this coefficient of variation the gaps are taken as equal."""
 _BURSTINESS = re.compile(r"burstiness\s+([\d.]+)")
@@ -114,18 +116,33 @@ def shared_parts(row: Any) -> tuple[int, int]:
     return (UNSTATED_PROMPTS, 0) if "prefix caching on" in workload else (0, 0)
 
 
+def clients_of(row: Any) -> int:
+    """Clients of a closed loop, which a row of an open table may be: it states a concurrency and no rate; else 0."""
+    closed = pd.notna(row.concurrency) and pd.isna(row.offered_requests_per_s)
+    return int(row.concurrency) if closed else 0
+
+
+def requests_of(row: Any) -> int:
+    """Requests of a run; ten a client of a closed loop that does not say. Raises WorkloadError where nothing tells."""
+    if pd.notna(row.num_requests):
+        return int(row.num_requests)
+    if not clients_of(row):
+        raise WorkloadError(where="num_requests", given="", rule="the number of requests is not stated")
+    return max(FEWEST_CLOSED, 10 * clients_of(row))
+
+
 def stated_load(row: Any, block_tokens: int) -> Requests:
     """The run of a row that states its lengths and number of requests: exactly so many.
 
     Prompts that come again keep their length and the hashes of their whole blocks of `block_tokens`.
     """
-    count = int(row.num_requests)
+    count = requests_of(row)
     input_cv, output_cv = spread_of(row)
     prompts, common = shared_parts(row)
     kinds = prompts or count
     given = spread_lengths(stream(0, "input_tokens"), float(row.mean_input_tokens), input_cv, kinds)
     asked = spread_lengths(stream(0, "output_tokens"), float(row.mean_output_tokens), output_cv, count)
-    times = arrivals(row, float(row.offered_requests_per_s), count)
+    times = np.zeros(count) if clients_of(row) else arrivals(row, float(row.offered_requests_per_s), count)
     if CONVERSATIONS in text(row.workload).lower():
         return conversations(times, float(row.mean_input_tokens), input_cv, asked, block_tokens)
     if not prompts:
