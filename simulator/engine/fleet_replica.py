@@ -104,7 +104,7 @@ class Unit:
     @property
     def pressed(self) -> bool:
         """All ranks have a queue: a new prompt changes nothing before something finishes."""
-        return self._queues == len(self.batchers)
+        return self._queues == len(self.batchers) and not self.spec.policy.wait_steps
 
     def reserve(self, emitted: int) -> list[tuple[Attempt, int]]:
         """Give pages to those that want them, in order; (request, rank) of those that got them."""
