@@ -27,7 +27,7 @@ REACH: Final = {
     "cdna3": Reach(0.55, 0.50, 14e-6),
     "cdna4": Reach(0.68, 0.65, 6e-6),
 }
-"""Generations that differ. Compute: measured matmuls (MI300X 51 %, MI325X 60 %, MI355X 68 %; the same source). Memory and
+"""Generations that differ. Compute: measured matmuls (MI300X 51, MI325X 60, MI355X 68 %; same source). Memory and
 launch: chosen 2026-11-24 on decode steps of DeepSeek-R1 under SGLang, on MI300X and MI325X (closed loop) and on MI355X
 (separated pools); docs/kernels.md."""
 ERROR: Final = 0.4
