@@ -18,6 +18,8 @@ _SETUP = [
     "library", "library_version", "mode", "op", "dtype", "notes",
 ]  # fmt: skip
 MODE_OF: dict[str, Mode] = {"graph": "graph", "eager": "eager", "nccl-tests": "nccl-tests"}
+ONE_PROCESS = "single process"
+"""What a run's notes say where one process drove all GPUs of a node."""
 BUS_FACTOR = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}
 
 
@@ -49,6 +51,7 @@ def _fill(answer: pd.DataFrame, rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
     library = library_key(text(first.library), text(first.library_version))
     mode, op = MODE_OF.get(text(first["mode"])), text(first.op)
+    mode = "one-process" if mode == "nccl-tests" and ONE_PROCESS in text(first.notes) else mode
     if library is None or mode is None or op not in OPS:
         return f"library {text(first.library)!r}, mode {text(first['mode'])!r} or op {op!r} is not known"
     if pd.isna(first.total_gpus) or pd.isna(first.gpus_per_node):

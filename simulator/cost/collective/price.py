@@ -72,7 +72,23 @@ def collective_times(
         times = times * (1.0 + (INT8_REDUCTION - 1.0) * sizes / (sizes + 2.0**20))
     if mode == "eager":
         times = _eager(links, op, library, sizes, times)
+    if mode == "one-process":
+        times = np.where(sizes > 0.0, np.maximum(times, one_process_floor_s(links, op)), 0.0)
     return np.asarray(times, dtype=np.float64)
+
+
+LAUNCH_S = 4.3e-6
+"""Host time of one kernel launch: 34.5 us for the eight of one process, any op and size to 64 KiB (nccl-tests -g 8 on
+A100-40GB, SuperBench's log, 2023)."""
+SEND_S = 0.41e-6
+"""Host time of one send or receive in a group: an all_to_all of eight has 128 and takes 52.5 us more (same log)."""
+
+
+def one_process_floor_s(links: GroupLinks, op: str) -> float:
+    """What one host thread needs to start a collective on all GPUs of its node, one after the other."""
+    n = links.ranks_per_node
+    calls = 2 * n * links.ranks if op == "all_to_all" else 2 if op == "send_recv" else 0
+    return n * LAUNCH_S + calls * SEND_S
 
 
 def _eager(links: GroupLinks, op: str, library: str, sizes: Floats, times: Floats) -> Floats:
@@ -100,7 +116,8 @@ def collective_price(
     """The price of one collective; the same question again is a dictionary look-up.
 
     `mode`: "graph" inside a CUDA graph, "nccl-tests" back to back on a stream (the same here: launches hide behind
-    the kernels before them), "eager" called from Python, where the host's launch is the floor.
+    the kernels before them), "one-process" the same from one host thread for all GPUs of a node, "eager" called from
+    Python, where the host's launch is the floor.
     """
     sizes = np.array([message_bytes], dtype=np.float64)
     time = float(collective_times(links, op, sizes, library=library, algorithm=algorithm, mode=mode, dtype=dtype)[0])

@@ -8,8 +8,8 @@ from simulator.cost.collective.facts import Protocol
 from simulator.errors import ScheduleError
 from simulator.topology.group import GroupLinks
 
-Mode = Literal["graph", "eager", "nccl-tests"]
-MODES: tuple[Mode, ...] = ("graph", "eager", "nccl-tests")
+Mode = Literal["graph", "eager", "nccl-tests", "one-process"]
+MODES: tuple[Mode, ...] = ("graph", "eager", "nccl-tests", "one-process")
 OPS: tuple[str, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send_recv")
 ALGORITHMS: dict[str, tuple[str, ...]] = {
     "all_reduce": ("ring", "tree", "nvls", "nvls_tree", "one_shot", "two_shot", "hierarchical", "halving_doubling"),
