@@ -44,7 +44,9 @@ def _misses(rows: pd.DataFrame, parameters: Parameters) -> np.ndarray[tuple[int,
 
 
 def test_a_planted_platform_is_found_again_and_holds_for_an_unseen_group() -> None:
-    slower = replace(shipped().platforms[PLANTED], contention=0.8, contention_far=0.8, launch_s=dict.fromkeys(OPS, 9e-6))
+    slower = replace(
+        shipped().platforms[PLANTED], contention=0.8, contention_far=0.8, launch_s=dict.fromkeys(OPS, 9e-6)
+    )
     truth = Parameters({PLANTED: slower}, {}, {}, {})
     seen, unseen = (_with_planted_times(_rows(ranks), truth) for ranks in ((2, 8), (4,)))
     found = fit_platform(PLANTED, seen)
