@@ -193,7 +193,12 @@ def test_help_does_not_load_what_only_a_run_needs(folder: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_leaves_no_partial_report(folder: Path, number: int, status: int) -> None:
     command = [sys.executable, "-m", "simulator", "run", "single_node_tp", "--out", str(folder / "out")]
-    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A gate that runs in the background hands SIGINT down ignored; a user's terminal does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     time.sleep(1.5)
     os.kill(running.pid, number)
     _, err = running.communicate(timeout=60)
