@@ -1,4 +1,4 @@
-"""Regenerates the worked reports in reports/worked: each page and summary, without the large tables and the trace."""
+"""Regenerates the worked reports in reports/worked: each page, summary and launch folder, without the large tables and the trace."""
 
 import shutil
 import subprocess
@@ -6,20 +6,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-WORKED = ("single_node_tp", "pd_disaggregation", "deployment_modes")
+WORKED = {
+    "single_node_tp": "run",
+    "pd_disaggregation": "run",
+    "deployment_modes": "run",
+    "multi_pd_masters": "run",
+    "serving_faults": "run",
+    "plan_llama70b_chat": "plan",
+}
 REPORTS = Path(__file__).parents[1] / "reports" / "worked"
 
 
 def main() -> int:
-    for name in WORKED:
+    for name, command in WORKED.items():
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / name
-            subprocess.run([sys.executable, "-m", "simulator", "run", name, "--out", str(out), "--quiet"], check=True)
+            subprocess.run([sys.executable, "-m", "simulator", command, name, "--out", str(out), "--quiet"], check=True)
             target = REPORTS / name
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
             for file in ("index.html", "summary.json"):
                 shutil.copy(out / file, target / file)
+            if (out / "launch").is_dir():
+                shutil.copytree(out / "launch", target / "launch")
         print(f"{target}/index.html")
     return 0
 
