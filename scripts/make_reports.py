@@ -1,4 +1,4 @@
-"""Regenerates the worked reports in reports/worked: each page, summary and launch folder, without the large tables and the trace."""
+"""Regenerates the worked reports in reports/worked: pages, summaries, launch folders; no large tables, no traces."""
 
 import shutil
 import subprocess

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import inf
 
-from simulator.cost.collective.transfer import transfer_price
 from simulator.cost.table import Setup, StepTable
 from simulator.cost.table.direct import DirectPricer
 from simulator.engine.server import ROUTING_SKEW, Server, kv_memory_bytes, memory_for
@@ -11,14 +10,12 @@ from simulator.errors import DoesNotFitError, ShardsimError
 from simulator.model.architecture import MixtureOfExperts
 from simulator.planning.coarse import coarse_table
 from simulator.planning.designs import Design, alone, setup_of
+from simulator.planning.handover import transfer_s
 from simulator.planning.piped import Piped, piped
 from simulator.planning.question import Question
 from simulator.planning.result import Constraint, Role, Status
 from simulator.planning.steady import Batch, Curve, Replica, prefill_curve, serving_curve
-from simulator.program.memory import kv_cache_bytes
 from simulator.serving.policy import find_policy
-
-MOVER = "mooncake-vllm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,29 +196,21 @@ def replica_of(design: Design, steps: Piped, batch: Batch, question: Question) -
     )  # fmt: skip
 
 
-def transfer_s(setup: Setup, tokens: int) -> float:
-    """Moving one prompt's KV to a decode replica, over the NICs of the ranks that hold it."""
-    layout, model = setup.layout, setup.architecture
-    size = sum(kv_cache_bytes(model, layout, stage, (tokens,)) for stage in range(layout.pp)) * layout.tp
-    device = setup.device
-    line = max(device.nic_bytes_per_s, 1e9) * layout.tp * layout.pp
-    return transfer_price(size, line, engine=MOVER, layers=len(model.layers)).time_s
-
-
 def _curve(question: Question, design: Design, steps: Piped, batch: Batch, role: Role) -> Assessed:
     replica = replica_of(design, steps, batch, question)
     if role == "prefill":
-        moved_s = transfer_s(setup_of(question, design), round(question.traffic.mean_input))
+        platform, tokens = question.platforms[design.platform], round(question.traffic.mean_input)
+        moved_s = transfer_s(setup_of(question, design), platform, design.engine, tokens)
         curve = prefill_curve(replica, question, moved_s)
     else:
         curve = serving_curve(replica, question, role)
-    sequences, budget, tokens = batch.max_sequences, batch.max_batched_tokens, batch.kv_tokens
+    sequences, budget, room = batch.max_sequences, batch.max_batched_tokens, batch.kv_tokens
     if curve.held > 0.0:
-        return Assessed(design, role, sequences, budget, "scored", "", curve.binding, curve, tokens)
+        return Assessed(design, role, sequences, budget, "scored", "", curve.binding, curve, room)
     status: Status = "bound" if curve.best_load == 0.0 else "misses"
     return Assessed(
         design, role, sequences, budget, status,
-        f"{_WHY[curve.binding]} at any load", curve.binding, curve if curve.best_load > 0.0 else None, tokens,
+        f"{_WHY[curve.binding]} at any load", curve.binding, curve if curve.best_load > 0.0 else None, room,
     )  # fmt: skip
 
 

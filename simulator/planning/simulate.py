@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 from simulator.cost.table import StepTable
 from simulator.cost.table.direct import DirectPricer
 from simulator.engine.replica import Served, serve
-from simulator.engine.server import Server, kv_memory_bytes, memory_for
+from simulator.engine.server import REQUEST_S, TOKEN_S, Server, kv_memory_bytes, memory_for
 from simulator.errors import ShardsimError
-from simulator.planning.assess import Assessed, skew_of, transfer_s
+from simulator.planning.assess import Assessed, skew_of
 from simulator.planning.coarse import REPLAY, coarse_table
 from simulator.planning.designs import Design, alone, setup_of
+from simulator.planning.handover import transfer_s
 from simulator.planning.piped import Piped, piped
 from simulator.planning.question import Question
 from simulator.planning.sizing import LUCK
 from simulator.serving.batcher import Batcher
 from simulator.serving.blocks import KvBlocks
-from simulator.serving.policy import find_policy
+from simulator.serving.policy import Policy, find_policy
+from simulator.serving.prefix import PrefixCache
 from simulator.workload import Requests
 
 Floats = NDArray[np.float64]
@@ -147,17 +149,16 @@ class Replays:
     def __init__(self, question: Question, part: Assessed, table: StepTable) -> None:
         self._question, self._part = question, part
         design, traffic = part.design, question.traffic
-        setup = self._setup = setup_of(question, design)
-        self._policy = replace(
-            find_policy(design.engine), max_sequences=part.max_sequences * design.layout.pp,
-            max_batched_tokens=part.max_batched_tokens,
-        )  # fmt: skip
-        self._table = piped(table, question.platforms[design.platform], design.layout)
+        setup, platform = setup_of(question, design), question.platforms[design.platform]
+        self._setup, self._policy = setup, policy_of(part)
+        self._table = piped(table, platform, design.layout)
         longest = traffic.input_tokens + traffic.output_tokens
         self._memory = memory_for(Server(setup, table, kv_memory_bytes(setup)), self._policy, longest)
         self._attention = min(LANES, design.layout.dp_attention)
         self._fold = design.layout.dp_attention / self._attention
-        self._moved_s = transfer_s(setup, round(traffic.mean_input)) if part.role == "prefill" else 0.0
+        self._extra_s = last_stages_s(self._table, question, part) + front_s(question)
+        if part.role == "prefill":
+            self._extra_s += transfer_s(setup, platform, design.engine, round(traffic.mean_input))
 
     def bisect(self) -> tuple[Point, ...]:
         """From the steady state's guess outwards by growing steps, then halving the bracket; then the load of each
@@ -193,7 +194,7 @@ class Replays:
     def run(self, load: float, count: int) -> tuple[Served, Floats, Floats]:
         """(what was served, TTFT, TPOT) of about `count` requests at this load, in seconds."""
         served = self._serve(self._question.traffic.requests(load / self._fold, count))
-        ttft = served.first_token_s - served.arrival_s + self._moved_s + self._late(self._setup.layout.pp)
+        ttft = served.first_token_s - served.arrival_s + self._extra_s
         # The token that came with a prompt's KV is out: what a sequence waits for pages is between its tokens.
         since = served.arrival_s if self._part.role == "decode" else served.first_token_s
         return served, ttft, (served.finish_s - since) / np.maximum(served.output_tokens - 1, 1)
@@ -206,14 +207,20 @@ class Replays:
                 requests.arrival_s, requests.input_tokens, np.ones_like(requests.output_tokens), requests.prefixes,
                 requests.prefix_tokens,
             )  # fmt: skip
-        batchers = [
-            Batcher(policy, KvBlocks(memory.capacity, memory.block_tokens)) for _ in range(self._attention)
-        ]  # fmt: skip
+        shared = requests.prefix_tokens if requests.prefixes else 0
+
+        def lanes(policy: Policy) -> list[Batcher]:
+            return [
+                Batcher(
+                    policy, KvBlocks(memory.capacity, memory.block_tokens, PrefixCache(shared) if shared else None)
+                )
+                for _ in range(self._attention)
+            ]
+
         if self._part.role == "decode":
             free = replace(policy, mixed=True, chunked=True, max_batched_tokens=1 << 30, reserve="prompt")
-            batchers = [Batcher(free, KvBlocks(memory.capacity, memory.block_tokens)) for _ in batchers]
-            return serve(requests, batchers, DecodeOnly(ring))
-        return serve(requests, batchers, ring)
+            return serve(requests, lanes(free), DecodeOnly(ring))
+        return serve(requests, lanes(policy), ring)
 
     def _told(self, load: float, served: Served, ttft: Floats, tpot: Floats) -> Point:
         """The point; `ttft` and `tpot` are those that count, the last of all."""
@@ -235,22 +242,34 @@ class Replays:
         pages = max((step[7] for step in served.steps), default=0) / self._memory.capacity
         return Point(load, values[0], values[1], values[2], good and not behind, behind, running, pages)
 
-    def _late(self, stages: int) -> float:
-        """A prompt passes all stages; the ring counted one stage's part of it."""
-        if stages == 1:
-            return 0.0
-        tokens = round(self._question.traffic.mean_input)
-        budget = self._part.max_batched_tokens
-        whole = sum(
-            self._table.step_time_s(min(budget, tokens - at), at, 0, 0) for at in range(0, tokens, budget)
-        )  # fmt: skip
-        return whole * (1.0 - 1.0 / stages)
+
+def policy_of(part: Assessed) -> Policy:
+    """The engine's scheduler with the part's batch limits; a pipeline's batcher holds all micro-batches."""
+    return replace(
+        find_policy(part.design.engine), max_sequences=part.max_sequences * part.design.layout.pp,
+        max_batched_tokens=part.max_batched_tokens,
+    )  # fmt: skip
+
+
+def front_s(question: Question) -> float:
+    """What a mean request takes before the scheduler sees it: HTTP, tokeniser, queue (engine/server.py)."""
+    return REQUEST_S + TOKEN_S * question.traffic.mean_input
+
+
+def last_stages_s(table: Piped, question: Question, part: Assessed) -> float:
+    """A prompt passes all stages; `Ring` counted one stage's part of it."""
+    stages = part.design.layout.pp
+    if stages == 1:
+        return 0.0
+    tokens, budget = round(question.traffic.mean_input), part.max_batched_tokens
+    whole = sum(table.step_time_s(min(budget, tokens - at), at, 0, 0) for at in range(0, tokens, budget))
+    return whole * (1.0 - 1.0 / stages)
 
 
 def share_of(question: Question, most: float) -> float | None:
     """Load of one replica where as few as hold it, each at most `most`, share the asked load; None: none is asked."""
-    asked = question.traffic.requests_per_s
-    if asked is None or most <= 0.0 or question.objective not in ("min_gpus", "min_cost"):
+    asked = question.asked_load
+    if asked is None or most <= 0.0:
         return None
     return asked / max(1, ceil(asked / most - 1e-9))
 
