@@ -59,7 +59,7 @@ class AgainstNaive(RuleBasedStateMachine):
         times = max(1, round(part * step.leap))
         outcome = self.real.complete(times)
         if self.faulty and step.chunks:
-            self.real.kv_tokens += 1  # a planted slip: one token more than the sequences hold
+            self.real.decoding.kv_tokens += 1  # a planted slip: one token more than the sequences hold
         for k in range(times):
             chunks, decodes, reads, preempted, emitted, done = self.naive.step()
             assert chunks == list(step.chunks)

@@ -1,23 +1,22 @@
 """Continuous batching as a pure machine.
 
 `arrive` puts a request in the queue, `plan` decides the next step, `complete` says that it ran. Between `plan` and
-`complete` only `arrive` may be called. Decoding sequences are not touched step by step: a sequence remembers when
-it joined, and `complete(steps=k)` moves all of them at once, in time that does not grow with k.
-
-The clock of the decodes counts *ticks*, tokens that each of them has emitted: one a step, or several where drafted
-tokens are verified with the next one. A sequence that is done within a step leaves with it; what the step brought
-beyond its answer is dropped, as engines do.
+`complete` only `arrive` may be called. Decoding sequences are not touched step by step: `complete(steps=k)` moves all
+of them at once, in time that does not grow with k (`simulator.serving.decodes`). A sequence that is done within a step
+leaves with it; what the step brought beyond its answer is dropped, as engines do.
 """
 
 from collections import deque
-from heapq import heappop, heappush
 
 from simulator.serving.admission import check_request, enqueue, most_tokens, too_few, victim
 from simulator.serving.blocks import KvBlocks
+from simulator.serving.decodes import Decodes
 from simulator.serving.held import Held, Outcome, Step
 from simulator.serving.policy import Policy
 
 __all__ = ["Batcher", "Held", "Outcome", "Step"]
+
+_FAR = 1 << 62
 
 
 class Batcher:
@@ -36,23 +35,11 @@ class Batcher:
         self.parked: dict[int, Held] = {}
         """Finished requests whose KV is still to be fetched."""
         self.arrived = self.finished = 0
-        self.decodes = 0
-        self.kv_tokens = 0
-        """KV tokens of the decoding sequences."""
+        self.decoding = Decodes(policy)
         self.reserved_tokens = 0
-        """Targets of the prefilling ones."""
-        self.outstanding = 0
-        """Tokens that running requests have yet to emit."""
-        self.steps_done = 0
-        """Steps with decodes so far."""
-        self.ticks = 0
-        """Tokens that a sequence would have emitted that decoded in all of them."""
-        self._due = [0] * policy.block_tokens
-        """_due[i]: decodes that need a new page before tick t where t = i modulo block_tokens."""
-        self._finish: list[tuple[int, int, Held]] = []
+        """Targets of the requests that are prefilling or on their way here."""
         self._chunks: list[tuple[Held, int]] = []
         self._planned_decodes = self._planned_leap = 0
-        self._orders = 0
         self.hold = False
         """Set by who runs several ranks: no new prompt in the next step."""
         self._waited = 0
@@ -60,6 +47,26 @@ class Batcher:
         self._waits = False
         self._looked = 0
         """Decode steps done at some look; the others are poll_steps apart."""
+
+    @property
+    def decodes(self) -> int:
+        """Sequences that decode."""
+        return self.decoding.count
+
+    @property
+    def ticks(self) -> int:
+        """Tokens that a sequence would have emitted that decoded in all steps so far."""
+        return self.decoding.ticks
+
+    @property
+    def kv_tokens(self) -> int:
+        """KV tokens of the decoding sequences."""
+        return self.decoding.kv_tokens
+
+    @property
+    def outstanding(self) -> int:
+        """Tokens that running requests have yet to emit."""
+        return self.decoding.outstanding
 
     @property
     def in_flight(self) -> int:
@@ -95,27 +102,29 @@ class Batcher:
         decodes = 0
         if policy.mixed:
             preempted = self._make_room()
-            decodes = self.decodes
+            decodes = self.decoding.count
             budget = policy.max_batched_tokens - decodes * (1 + policy.draft_tokens)
             self._waits = policy.wait_steps > 0 and self._wait()
-            self._choose(budget, self._growth(), admit=not (preempted or self.hold or self._waits))
+            self._choose(budget, self.decoding.growth(), admit=not (preempted or self.hold or self._waits))
         else:
             self._choose(policy.max_batched_tokens, 0, admit=not self.hold)
             if not self._chunks:
                 preempted = self._make_room()
-                decodes = self.decodes
+                decodes = self.decoding.count
         self._planned_decodes = decodes
         chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
-        leap = 1 if chunks or preempted or not decodes else self._leap()
+        leap = 1
+        if decodes and not chunks and not preempted:
+            leap = self.decoding.leap(self.blocks.available, self._until_look() if self.unseen else _FAR)
         if self._waits:
             leap = min(leap, policy.wait_steps - self._waited)
         self._planned_leap = leap
+        sequences = self.decoding
         if policy.tokens_per_step == 1.0:
-            return Step(chunks, decodes, self.kv_tokens + decodes, leap, tuple(preempted))
-        part = self.steps_done * policy.tokens_per_step - self.ticks
-        return Step(
-            chunks, decodes, self.kv_tokens + decodes * (1.0 + part), leap, tuple(preempted), policy.tokens_per_step
-        )  # fmt: skip
+            return Step(chunks, decodes, sequences.kv_tokens + decodes, leap, tuple(preempted))
+        part = sequences.steps * policy.tokens_per_step - sequences.ticks
+        reads = sequences.kv_tokens + decodes * (1.0 + part)
+        return Step(chunks, decodes, reads, leap, tuple(preempted), policy.tokens_per_step)
 
     def complete(self, steps: int = 1) -> Outcome:
         """The planned step ran, `steps` times (at most its leap)."""
@@ -123,16 +132,13 @@ class Batcher:
         finished: list[int] = []
         self._waited = self._waited + steps if self._waits else 0
         if decodes:
-            self.blocks.take(self._growth(steps))
-            self.steps_done += steps
-            ticks = self.policy.ticks(self.steps_done)
-            self.kv_tokens += decodes * (ticks - self.ticks)
-            self.outstanding -= decodes * (ticks - self.ticks)
-            self.ticks = ticks
-            self._collect(finished)
+            for held in self.decoding.run(steps, self.blocks):
+                self._release(held)
+                finished.append(held.id)
+                self.finished += 1
         emitted: list[int] = []
         if self._chunks:
-            self._looked = self.steps_done
+            self._looked = self.decoding.steps
         for held, new in self._chunks:
             held.computed += new
             if held.computed == held.target:
@@ -154,16 +160,16 @@ class Batcher:
         left = output_tokens - emitted
         if self.waiting or len(self.running) + len(self.incoming) >= policy.max_sequences:
             return False
-        room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
+        room = blocks.capacity * policy.block_tokens - self.decoding.kv_tokens - self.reserved_tokens
         busy = self.running or self.incoming
-        if policy.headroom and busy and kept + policy.headroom * (left + self.outstanding) > room:
+        if policy.headroom and busy and kept + policy.headroom * (left + self.decoding.outstanding) > room:
             return False
         need = blocks.pages(most_tokens(policy, input_tokens, output_tokens) if policy.reserve == "whole" else kept)
         free = blocks.available - need
         if self._planned_decodes:
-            ticks = policy.ticks(self.steps_done + self._planned_leap) - self.ticks
-            enough = self.decodes * (ticks // policy.block_tokens + 1) <= free
-            if not enough and self._growth(self._planned_leap) > free:
+            ticks = policy.ticks(self.decoding.steps + self._planned_leap) - self.decoding.ticks
+            enough = self.decoding.count * (ticks // policy.block_tokens + 1) <= free
+            if not enough and self.decoding.growth(self._planned_leap) > free:
                 return False
         elif free < 0:
             return False
@@ -180,10 +186,8 @@ class Batcher:
         held = self.incoming.pop(number)
         self.reserved_tokens -= held.target
         self.running[number] = held
-        self._orders += 1
-        held.order = self._orders
-        self.outstanding += held.output_tokens - held.emitted
-        self._join(held)
+        self.decoding.admitted(held, held.output_tokens - held.emitted)
+        self.decoding.join(held)
 
     def forget(self, number: int) -> None:
         """A reserved request's KV will not come."""
@@ -200,73 +204,7 @@ class Batcher:
         """Decode steps until the machine looks for new requests; 0: now."""
         if not self.running and not self.waiting:
             return 0
-        return (self._looked - self.steps_done) % self.policy.poll_steps
-
-    # ---- decodes ----------------------------------------------------------------------------------------------
-
-    def _growth(self, steps: int = 1) -> int:
-        """Pages that the decodes need for the tokens of their next `steps` steps."""
-        if self.policy.reserve == "whole" or not self.decodes:
-            return 0
-        due, size = self._due, self.policy.block_tokens
-        ticks = self.policy.ticks(self.steps_done + steps) - self.ticks
-        if ticks == 1:
-            return due[self.ticks % size]
-        rounds, rest = divmod(ticks, size)
-        start = self.ticks % size
-        end = start + rest
-        part = sum(due[start:end]) if end <= size else sum(due[start:]) + sum(due[: end - size])
-        return rounds * self.decodes + part
-
-    def _leap(self) -> int:
-        """Steps until the first decode is done, or until pages run out."""
-        policy = self.policy
-        steps = policy.steps_to(self._first_finish()) - self.steps_done
-        if self.unseen:
-            steps = min(steps, self._until_look())
-        if policy.reserve == "whole":
-            return steps
-        available, size = self.blocks.available, policy.block_tokens
-        ticks = policy.ticks(self.steps_done + steps) - self.ticks
-        if self.decodes * (ticks // size + 1) <= available:
-            return steps
-        rounds = available // self.decodes  # every `size` ticks, each decode takes exactly one page
-        grown, done = rounds * self.decodes, rounds * size
-        while done < ticks:
-            grown += self._due[(self.ticks + done) % size]
-            if grown > available:
-                return policy.steps_to(self.ticks + done + 1) - 1 - self.steps_done
-            done += 1
-        return steps
-
-    def _first_finish(self) -> int:
-        heap = self._finish
-        while heap[0][2].finish != heap[0][0]:
-            heappop(heap)
-        return heap[0][0]
-
-    def _collect(self, finished: list[int]) -> None:
-        heap, now = self._finish, self.ticks
-        while heap and heap[0][0] <= now:
-            finish, _, held = heappop(heap)
-            if held.finish == finish:
-                self._leave(held)
-                self._release(held)
-                finished.append(held.id)
-                self.finished += 1
-
-    def _leave(self, held: Held) -> None:
-        """A sequence stops decoding, done or preempted; its pages stay."""
-        done = self.ticks - held.joined
-        self._due[(held.joined - held.target) % self.policy.block_tokens] -= 1
-        self.decodes -= 1
-        self.kv_tokens -= held.target + done
-        dropped = max(0, held.emitted + done - held.output_tokens)
-        self.outstanding += dropped
-        held.emitted += done - dropped
-        if self.policy.reserve == "prompt":
-            held.pages += self.blocks.pages(held.target + done) - self.blocks.pages(held.target)
-        held.joined = held.finish = -1
+        return (self._looked - self.decoding.steps) % self.policy.poll_steps
 
     def _release(self, held: Held) -> None:
         self._free(held)
@@ -283,14 +221,14 @@ class Batcher:
     def _make_room(self) -> list[int]:
         """Preempt the youngest of the highest class until the decodes' next tokens have pages."""
         preempted: list[int] = []
-        while self._growth() > self.blocks.available:
+        while self.decoding.growth() > self.blocks.available:
             held = victim(self.running)
             if held.joined >= 0:
-                self._leave(held)
+                self.decoding.leave(held, self.blocks)
             else:
                 self.prefilling.remove(held)
                 self.reserved_tokens -= held.target
-            self.outstanding -= held.output_tokens - held.emitted
+            self.decoding.outstanding -= held.output_tokens - held.emitted
             self._release(held)
             held.target, held.computed = held.input_tokens + held.emitted, 0
             enqueue(self.waiting, held, first=True)
@@ -319,8 +257,8 @@ class Batcher:
     def _wait(self) -> bool:
         """Whether the prompts at the door wait for more of them."""
         policy = self.policy
-        waits = self.decodes and self.waiting and self._waited < policy.wait_steps
-        return bool(waits) and too_few(policy, self.decodes, self.waiting)
+        waits = self.decoding.count and self.waiting and self._waited < policy.wait_steps
+        return bool(waits) and too_few(policy, self.decoding.count, self.waiting)
 
     @property
     def ready(self) -> bool:
@@ -330,14 +268,14 @@ class Batcher:
         held, policy = self.waiting[0], self.policy
         whole = policy.reserve == "whole"
         last = most_tokens(policy, held.input_tokens, held.output_tokens) if whole else held.target
-        return self.blocks.pages(last) + self._growth() <= self.blocks.available
+        return self.blocks.pages(last) + self.decoding.growth() <= self.blocks.available
 
     def _admit(self, held: Held, growth: int) -> bool:
         """Take pages for the first waiting request, if there are enough."""
         blocks, policy = self.blocks, self.policy
         left = held.output_tokens - held.emitted
-        wanted = held.target + policy.headroom * (left + self.outstanding)
-        room = blocks.capacity * policy.block_tokens - self.kv_tokens - self.reserved_tokens
+        wanted = held.target + policy.headroom * (left + self.decoding.outstanding)
+        room = blocks.capacity * policy.block_tokens - self.decoding.kv_tokens - self.reserved_tokens
         if policy.headroom and self.running and wanted > room:
             return False
         last = most_tokens(policy, held.input_tokens, held.output_tokens) if policy.reserve == "whole" else held.target
@@ -354,11 +292,9 @@ class Batcher:
         held.pages, held.held = need, shared
         self.waiting.popleft()
         self.running[held.id] = held
-        self._orders += 1
-        held.order = self._orders
+        self.decoding.admitted(held, left)
         self.prefilling.append(held)
         self.reserved_tokens += held.target
-        self.outstanding += left
         return True
 
     def _cached(self, held: Held) -> int:
@@ -372,7 +308,7 @@ class Batcher:
         """A prompt is complete: its request emits a token and decodes on, or is done."""
         self.prefilling.remove(held)
         self.reserved_tokens -= held.target
-        self.outstanding -= 1
+        self.decoding.outstanding -= 1
         held.emitted += 1
         prefix = self.blocks.prefix
         if prefix is not None and held.hashes:
@@ -388,12 +324,4 @@ class Batcher:
             finished.append(held.id)
             self.finished += 1
             return
-        self._join(held)
-
-    def _join(self, held: Held) -> None:
-        held.joined = self.ticks
-        held.finish = self.ticks + held.output_tokens - held.emitted
-        heappush(self._finish, (held.finish, held.order, held))
-        self._due[(held.joined - held.target) % self.policy.block_tokens] += 1
-        self.decodes += 1
-        self.kv_tokens += held.target
+        self.decoding.join(held)
