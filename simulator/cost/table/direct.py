@@ -92,7 +92,8 @@ class DirectPricer:
         return NOTHING if isinstance(op, ATTENTION) else self._with_attention(op)
 
     def op(self, op: ops.ComputeOp, ep_index: int) -> Price:
-        """One op as the engine runs it, on the rank at `ep_index` of its ep group (which matters to experts only)."""
+        """One op as the engine runs it, on the rank at `ep_index` of its ep group (which matters to experts only); -1:
+        on the busiest."""
         return self._with_attention(op, ep_index)
 
     def _with_attention(self, op: ops.ComputeOp, ep_index: int = -1) -> Price:
