@@ -53,7 +53,7 @@ def test_bounds_that_promise_too_little_are_caught_by_the_exhaustive_search(monk
         search, "_confirm", lambda q, executor, order, points: confirm(q, executor, order[::-1], points)
     )
     assert best(replace(asked, confirm=2)) == pytest.approx(exhaustive)  # good bounds make up for a bad order
-    monkeypatch.setattr(search, "_promises", lambda *_: False)
+    monkeypatch.setattr(search, "promises", lambda *_: False)
     assert best(replace(asked, confirm=1)) > exhaustive * 0.98  # loads are told as negative: this one is lower
 
 

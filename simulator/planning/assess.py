@@ -5,7 +5,7 @@ from math import inf
 
 from simulator.cost.table import Setup, StepTable
 from simulator.cost.table.direct import DirectPricer
-from simulator.engine.server import ROUTING_SKEW, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import REQUEST_S, ROUTING_SKEW, TOKEN_S, Server, kv_memory_bytes, memory_for
 from simulator.errors import DoesNotFitError, ShardsimError
 from simulator.model.architecture import MixtureOfExperts
 from simulator.planning.coarse import coarse_table
@@ -35,6 +35,15 @@ class Assessed:
     """That a lane's KV memory holds."""
     best_s: float = 0.0
     """What misses the limit in the best case, where that is why it was refused."""
+
+
+HIDDEN = 0.5
+"""Of a step's time, at least, when half a batch computes while the other communicates."""
+
+
+def front_s(question: Question) -> float:
+    """What a mean request takes before the scheduler sees it: HTTP, tokeniser, queue (engine/server.py)."""
+    return REQUEST_S + TOKEN_S * question.traffic.mean_input
 
 
 def families(designs: tuple[Design, ...]) -> tuple[tuple[Design, ...], ...]:
@@ -152,10 +161,15 @@ def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str
     skew = skew_of(direct.setup)
     if role != "prefill" and slo.tpot_s is not None:
         length = round(traffic.mean_input + traffic.mean_output / 2)
-        best = 0.0
+        best, draft = 0.0, question.speculation
+        verified = 1 + draft.tokens if draft else 1
         for s in direct.stages:
-            attention = direct.decode_attention(s.index, 1, length, 1).time_s
-            best += s.times * (direct.body(s.index, 1, True, skew).time_s + attention)
+            attention = direct.decode_attention(s.index, 1, length, verified).time_s
+            best += s.times * (direct.body(s.index, verified, True, skew).time_s + attention)
+        if draft:
+            best *= (1.0 + draft.tokens * draft.draft_share) / draft.tokens_per_step
+        if overlapped(question, direct.setup):
+            best *= HIDDEN  # at most all of the communication behind the computing
         if best > slo.tpot_s:
             return (
                 f"one sequence alone takes {best * 1e3:.1f} ms a token; the limit is {slo.tpot_s * 1e3:g} ms",
@@ -164,11 +178,14 @@ def best_case(question: Question, direct: DirectPricer, role: Role) -> tuple[str
             )
     limit = min(slo.ttft_s or inf, slo.e2el_s or inf)
     if role != "decode" and limit < inf:
-        prompt = round(traffic.mean_input)
+        # What every prompt begins with may be found in the cache: the rest is computed after it.
+        past = question.traffic.shared_tokens
+        prompt = round(traffic.mean_input) - past
         best = 0.0
         for s in direct.stages:
-            attention = direct.prefill_attention(s.index, prompt, 0, 1).time_s
+            attention = direct.prefill_attention(s.index, prompt, past, 1).time_s
             best += s.times * (direct.body(s.index, prompt, False, skew).time_s + attention)
+        best = best * (HIDDEN if overlapped(question, direct.setup) else 1.0) + front_s(question)
         if best > limit:
             return f"a prompt alone takes {best:.3g} s; the limit is {limit:g} s", "ttft", best
     return None
@@ -180,7 +197,13 @@ def table_for(question: Question, direct: DirectPricer) -> StepTable:
     return coarse_table(
         direct, tokens=max(space.max_batched_tokens), sequences=max(space.max_sequences) + 1,
         context=traffic.input_tokens + traffic.output_tokens, skew=skew_of(direct.setup),
+        overlap=overlapped(question, direct.setup), speculation=question.speculation,
     )  # fmt: skip
+
+
+def overlapped(question: Question, setup: Setup) -> bool:
+    """Whether steps run as two halves: where experts are exchanged."""
+    return question.two_batch_overlap and setup.layout.ep > 1
 
 
 def replica_of(design: Design, steps: Piped, batch: Batch, question: Question) -> Replica:
@@ -201,9 +224,9 @@ def _curve(question: Question, design: Design, steps: Piped, batch: Batch, role:
     if role == "prefill":
         platform, tokens = question.platforms[design.platform], round(question.traffic.mean_input)
         moved_s = transfer_s(setup_of(question, design), platform, design.engine, tokens)
-        curve = prefill_curve(replica, question, moved_s)
+        curve = prefill_curve(replica, question, moved_s + front_s(question))
     else:
-        curve = serving_curve(replica, question, role)
+        curve = serving_curve(replica, question, role, front_s(question) if role == "mixed" else 0.0)
     sequences, budget, room = batch.max_sequences, batch.max_batched_tokens, batch.kv_tokens
     if curve.held > 0.0:
         return Assessed(design, role, sequences, budget, "scored", "", curve.binding, curve, room)

@@ -73,7 +73,7 @@ def _price(direct: DirectPricer, op: ops.Op) -> Price:
     """As the engine runs it: fused ops take nothing, its kernels their share."""
     if isinstance(op, ops.Collective | ops.Send | ops.Receive):
         return price_comm(direct.setup, op)
-    return direct._with_attention(op)  # the pricer's own reading of an engine; a second one here would drift from it
+    return direct.op(op, -1)
 
 
 def _work(question: Question, phase: Phase, sequences: int) -> Work:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.cost.table import StepTable, TableOptions
+from simulator.cost.table import Speculation, StepTable, TableOptions
 from simulator.cost.table.build import padded
 from simulator.cost.table.direct import DirectPricer, Stage
 from simulator.cost.table.grids import Box, Plane, half_octaves, octaves
@@ -37,23 +37,30 @@ REPLAY = Grain(prompt_step=2, halves=True, prompts=(1, 4, 16, 64))
 
 
 def coarse_table(
-    direct: DirectPricer, *, tokens: int, sequences: int, context: int, skew: float, grain: Grain = SEARCH
-) -> StepTable:
-    """Steps of up to `tokens` new tokens and `sequences` decodes over `context` cached tokens each."""
-    reach = Reach(tokens + sequences, sequences, context, 1)
-    options = TableOptions(reach.tokens, sequences, context, (skew,), prefill_counts=grain.prompts)
+    direct: DirectPricer, *, tokens: int, sequences: int, context: int, skew: float, grain: Grain = SEARCH,
+    overlap: bool = False, speculation: Speculation | None = None,
+) -> StepTable:  # fmt: skip
+    """Steps of up to `tokens` new tokens and `sequences` decodes over `context` cached tokens each; `overlap`: each
+    step's batch in two halves; `speculation`: each decode verifies its drafted tokens as well."""
+    verified = 1 + speculation.tokens if speculation else 1
+    reach = Reach(tokens + sequences * verified, sequences, context, verified)
+    options = TableOptions(
+        reach.tokens, sequences, context, (skew,), prefill_counts=grain.prompts, two_batch_overlap=overlap,
+        speculation=speculation,
+    )  # fmt: skip
     return StepTable(
         direct, options, reach, tuple(_stage(direct, stage, reach, skew, grain) for stage in direct.stages)
     )
 
 
 def _stage(direct: DirectPricer, stage: Stage, reach: Reach, skew: float, grain: Grain) -> StageLines:
-    few = _octaves(1, reach.sequences, 2)
-    rows = np.arange(reach.sequences + grain.prompts[-1] + 1)
+    verified = reach.sequences * reach.verified
+    few = _octaves(1, verified, 2)
+    rows = np.arange(verified + grain.prompts[-1] + 1)
     head = np.interp(rows, few, [direct.head(stage.index, n).time_s for n in few])
     launches = direct.body(stage.index, 1, True, skew).launches + direct.head(stage.index, 1).launches
     layers = sum(times for _, times in direct.attention_ops(stage.index, True))
-    decodes = half_octaves(reach.sequences) if grain.halves else few
+    decodes = half_octaves(verified) if grain.halves else few
     decode = _body(direct, stage, (0, *decodes), reach, skew, decode=True)
     engine = direct.setup.engine
     run = Body(*(padded(line, engine, reach) for line in (decode.time_s, decode.compute_s, decode.comm_s)))
@@ -93,7 +100,10 @@ def _plane(direct: DirectPricer, stage: Stage, reach: Reach) -> Plane:
     sequences, context = half_octaves(reach.sequences), octaves(CONTEXT_START, reach.context)
     priced = [s for s in sequences if s & (s - 1) == 0 or s == sequences[-1]]
     rows = np.array(
-        [[direct.decode_attention(stage.index, s, s * length, 1).time_s for length in context] for s in priced]
+        [
+            [direct.decode_attention(stage.index, s, s * length, reach.verified).time_s for length in context]
+            for s in priced
+        ]
     )
     columns = [np.interp(sequences, priced, rows[:, j]) for j in range(len(context))]
     return Plane(sequences, context, np.array(columns).T)

@@ -53,9 +53,9 @@ def confidence_of(question: Question, winner: Evaluation, budget: tuple[BudgetIt
 
 def _gpus(question: Question, winner: Evaluation, known: Validated) -> Interval:
     """GPUs, if each replica holds less or more by the throughput's error."""
-    asked = question.traffic.requests_per_s
+    asked = question.asked_load
     gpus, error = winner.candidate.gpus, known.throughput
-    if asked is None or winner.score is None or question.objective not in ("min_gpus", "min_cost"):
+    if asked is None or winner.score is None:
         return Interval("gpus", gpus, gpus, gpus, 0.0, "all that there are, or one replica of each pool")
     load = winner.score.load_requests_per_s
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup
@@ -15,9 +16,11 @@ from simulator.program.legality import check_layout
 
 NEEDS = {"fp8": "fp8", "fp8_block": "fp8", "mxfp8": "fp8", "nvfp4": "fp4"}
 """Storage types whose products need tensor cores of that type; int8, int4 and mxfp4 also run as weight-only."""
-ONE_HOST_TP = True
-"""Tensor parallelism across nodes is left out: an all-reduce over the network in every layer; pipelines and experts
-cross nodes instead (Megatron-LM, arXiv:2104.04473, section 3.2; vLLM docs, distributed serving, 2026)."""
+MOST_PP = 8
+"""Stages of one replica, at most, where none are listed: deeper ones only lengthen the first token."""
+CONTEXT_PARALLEL = ("tensorrt-llm",)
+"""Engines that cut one sequence's KV over ranks while they decode, and start so from the command line (Helix, cp_size
+of trtllm-serve, 2026)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Design:
     def label(self, question: Question) -> str:
         """Readable and unique: "H200 tp=8 fp8 vllm"."""
         layout = self.layout
-        names = ("tp", "pp", "dp_attention", "ep")
+        names = ("tp", "cp", "pp", "dp_attention", "ep")
         parts = [f"{name}={getattr(layout, name)}" for name in names if getattr(layout, name) > 1] or ["tp=1"]
         kv = f"+{self.kv_cache}-kv" if self.kv_cache else ""
         return f"{question.platforms[self.platform].name} {' '.join(parts)} {self.precision}{kv} {self.engine}"
@@ -113,6 +116,8 @@ def _illegal(model: Architecture, layout: Layout, engine: str) -> str:
     """Why the model or the engine does not take this layout; empty: they do."""
     if engine == "vllm" and layout.ep > 1 and layout.ep != layout.block:
         return "vLLM spreads experts over all ranks of a stage (--enable-expert-parallel) or over none"
+    if layout.cp > 1 and engine not in CONTEXT_PARALLEL:
+        return f"{engine} is not started with context parallelism"
     if layout.dp_attention > 1 and layout.ep == 1:
         return "data-parallel attention without expert parallelism gathers every token on every rank"
     try:
@@ -123,26 +128,30 @@ def _illegal(model: Architecture, layout: Layout, engine: str) -> str:
 
 
 def layouts(question: Question, platform: Platform, model: Architecture) -> Iterator[Layout]:
-    """Layouts of one replica: powers of two along each axis, within the node for tp, and within the GPUs."""
+    """Layouts of one replica: powers of two along each axis, within the GPUs.
+
+    tp stays within a node unless the space says otherwise: beyond it is an all-reduce over the network in every layer,
+    and pipelines and experts cross nodes instead (Megatron-LM, arXiv:2104.04473, section 3.2)."""
     space = question.space
     most = min(platform.max_gpus, question.max_gpus, space.most_replica_gpus or question.max_gpus)
     moe = any(isinstance(layer.feed_forward, MixtureOfExperts) for layer in model.distinct_layers)
-    for tp in space.tp or _powers(min(platform.per_node, most)):
-        for pp in space.pp or _powers(min(8, most // tp)):
-            for attention in space.dp_attention or (_powers(most // (tp * pp)) if moe else (1,)):
-                block = tp * attention
+    widest = most if space.tp_across_nodes else min(platform.per_node, most)
+    for tp, cp in product(space.tp or _powers(widest), space.cp):
+        for pp in space.pp or _powers(min(MOST_PP, most // (tp * cp))):
+            for attention in space.dp_attention or (_powers(most // (tp * cp * pp)) if moe else (1,)):
+                block = tp * cp * attention
                 if block * pp > most or block * pp > platform.max_gpus:
                     continue
                 for ep in space.ep or (_powers(block) if moe else (1,)):
                     if block % ep == 0:
-                        yield _layout(model, tp, pp, attention, ep)
+                        yield _layout(model, tp, cp, pp, attention, ep)
 
 
-def _layout(model: Architecture, tp: int, pp: int, attention: int, ep: int) -> Layout:
+def _layout(model: Architecture, tp: int, cp: int, pp: int, attention: int, ep: int) -> Layout:
     """With as many copies of busy experts as an uneven ep needs."""
     moe = next((x.feed_forward for x in model.distinct_layers if isinstance(x.feed_forward, MixtureOfExperts)), None)
     redundant = -moe.experts % ep if moe is not None and ep > 1 else 0
-    return Layout(tp=tp, pp=pp, dp_attention=attention, ep=ep, redundant_experts=redundant)
+    return Layout(tp=tp, cp=cp, pp=pp, dp_attention=attention, ep=ep, redundant_experts=redundant)
 
 
 def _powers(top: int) -> tuple[int, ...]:

@@ -5,11 +5,12 @@ from time import perf_counter
 from simulator.planning.confidence import confidence_of
 from simulator.planning.execute import Executor
 from simulator.planning.explain import binding_of, explanations, relax
+from simulator.planning.fleet import FleetTask
 from simulator.planning.pareto import fronts
 from simulator.planning.question import Question
 from simulator.planning.result import Asked, PlanResult, Price, TrafficPoint
 from simulator.planning.search import Found, find, held
-from simulator.planning.timeline import Timeline, timeline
+from simulator.planning.timeline import timeline
 from simulator.planning.whatif import sensitivity
 
 
@@ -41,8 +42,15 @@ def plan(question: Question, executor: Executor) -> PlanResult:
 
 
 def _simulated(found: Found) -> tuple[float, ...]:
-    """The most that a replica of each of the winner's parts held."""
-    return tuple(held(found.points[part]) for part in found.winner.parts) if found.winner else ()
+    """The most that a replica of each of the winner's parts held, in the same proportion as their fleet."""
+    winner = found.winner
+    if winner is None or winner.evaluation.score is None:
+        return ()
+    loads = [held(found.points[part]) for part in winner.parts]
+    pools = winner.evaluation.candidate.pools
+    alone = min(load * pool.replicas for load, pool in zip(loads, pools, strict=True))
+    factor = winner.evaluation.score.load_requests_per_s / alone
+    return tuple(load * factor for load in loads)
 
 
 def asked(question: Question) -> Asked:
@@ -56,6 +64,7 @@ def asked(question: Question) -> Asked:
             for p in question.platforms
             if p.usd_per_gpu_hour is not None
         ),
+        traffic.trace_path, traffic.cached_share,
     )  # fmt: skip
 
 
@@ -68,8 +77,9 @@ def traffic_text(question: Question) -> str:
         return f"a trace of {len(traffic.trace):,} requests{rate}; on average {lengths}"
     kind = "Poisson" if traffic.burstiness == 1.0 else f"Gamma of shape {traffic.burstiness:g}"
     rate = "as many requests as can be" if traffic.requests_per_s is None else f"{traffic.requests_per_s:g} requests/s"
+    cached = f"; {traffic.cached_share:.0%} of each prompt in common" if traffic.cached_share else ""
     spread = "" if traffic.range_ratio == 1.0 else f", lengths from {traffic.range_ratio:.0%} of the longest"
-    return f"{rate}, {kind}; {lengths}{spread}"
+    return f"{rate}, {kind}; {lengths}{spread}{cached}"
 
 
 def _traffic(question: Question, found: Found, executor: Executor) -> tuple[TrafficPoint, ...]:
@@ -78,27 +88,25 @@ def _traffic(question: Question, found: Found, executor: Executor) -> tuple[Traf
         return ()
     pools, score = winner.evaluation.candidate.pools, winner.evaluation.score
     load = score.asked_requests_per_s or score.load_requests_per_s
-    tasks = [
-        Timeline(question, part, load / pool.replicas, pool.replicas)
-        for part, pool in zip(winner.parts, pools, strict=True)
-    ]  # fmt: skip
-    runs = list(executor.map(timeline, tasks))
-    first, last = runs[0], runs[-1]
-    return tuple(
-        TrafficPoint(a.start_s, a.requests_per_s, a.ttft_s, b.tpot_s) for a, b in zip(first, last, strict=False)
-    )
+    counts = tuple(pool.replicas for pool in pools)
+    (run,) = executor.map(timeline, [FleetTask(question, winner.parts, counts, load)])
+    return run
 
 
 def _notes(question: Question, found: Found) -> tuple[str, ...]:
     notes = [
-        "A replica is simulated alone, with its share of the traffic dealt at random; a router that looks at load does "
-        "better.",
-        "Tensor parallelism stays inside a node; layouts are powers of two.",
+        f"{len(found.fleets)} candidates ran as whole fleets behind a {question.router.replace('_', ' ')} router, "
+        f"{len([e for e in found.evaluations if e.status == 'confirmed'])} in all at least one replica of each pool "
+        "under its share of the traffic.",
     ]
-    if any(e.candidate.separated for e in found.evaluations):
-        notes.append("Pools apart are simulated one after the other; their KV moves without meeting other traffic.")
+    if not question.space.tp and not question.space.tp_across_nodes:
+        notes.append("Tensor parallelism stays inside a node; sizes are powers of two.")
+    if question.traffic.shared_tokens:
+        notes.append(
+            f"Every prompt begins with the same {question.traffic.shared_tokens:,} tokens, found in the cache."
+        )
     if found.unproven and found.winner:
-        notes.append(f"{found.unproven} candidates were not simulated though their best case promises more.")
+        notes.append(f"{found.unproven} candidates were not run as fleets though their best case promises more.")
     if any(p.price_source for p in question.platforms):
         notes.append("Prices are of their date; give your own with hardware[i].usd_per_gpu_hour.")
     return tuple(notes)

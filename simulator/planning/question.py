@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from simulator.cost.table import Speculation
 from simulator.errors import DoesNotFitError, WorkloadError
 from simulator.hardware.device import Device
 from simulator.model.architecture import Architecture
@@ -13,6 +14,9 @@ from simulator.parallel.layout import Layout
 from simulator.planning.result import Objective, Slo
 from simulator.topology.group import GroupLinks
 from simulator.workload import Requests, fixed_lengths, gamma_arrivals, stream, uniform_lengths
+
+BLOCK_TOKENS = 128
+"""Of a shared prefix: whole KV pages of every engine (16 to 64 tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,28 @@ class Traffic:
     """Shape of the Gamma gaps between requests: 1 is Poisson, below 1 comes in bursts."""
     trace: Requests | None = None
     seed: int = 0
+    cached_share: float = 0.0
+    """Part of each prompt that all prompts begin with (instructions, documents), and that prefix caches keep."""
+    trace_path: str = ""
+    """Of `trace`, as the question names it."""
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a prefix cache has something to find."""
+        return self.shared_tokens > 0 or bool(self.trace is not None and self.trace.prefixes)
+
+    @property
+    def shared_tokens(self) -> int:
+        """Tokens that every prompt begins with: `cached_share` of the mean, whole blocks, less than the shortest."""
+        shortest = self.input_tokens if self.trace is None else int(self.trace.input_tokens.min())
+        if self.trace is None and self.range_ratio < 1.0:
+            shortest = max(1, int(self.range_ratio * self.input_tokens))
+        return min(int(self.cached_share * self.mean_input), shortest - 1) // BLOCK_TOKENS * BLOCK_TOKENS
+
+    @property
+    def block_tokens(self) -> int:
+        """Of a block of the prefix cache."""
+        return BLOCK_TOKENS if self.trace is None or not self.trace.prefixes else self.trace.prefix_tokens
 
     @property
     def mean_input(self) -> float:
@@ -117,8 +143,18 @@ class Traffic:
         """
         if self.trace is None:
             times = gamma_arrivals(stream(self.seed, "arrivals"), 1.0, self.burstiness, count) / requests_per_s
-            return Requests(times, self._lengths("input_tokens", count), self._lengths("output_tokens", count))
-        return _dealt(self.trace, requests_per_s, count)
+            return Requests(
+                times, self._lengths("input_tokens", count), self._lengths("output_tokens", count),
+                self._prefixes(count), BLOCK_TOKENS,
+            )  # fmt: skip
+        dealt = _dealt(self.trace, requests_per_s, count)
+        if dealt.prefixes or not self.shared_tokens:
+            return dealt
+        return replace(dealt, prefixes=self._prefixes(len(dealt)), prefix_tokens=BLOCK_TOKENS)
+
+    def _prefixes(self, count: int) -> tuple[tuple[int, ...], ...]:
+        """The blocks that all share; empty where nothing is shared."""
+        return (tuple(range(self.shared_tokens // BLOCK_TOKENS)),) * count if self.shared_tokens else ()
 
     def _lengths(self, name: str, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         tokens = self.input_tokens if name == "input_tokens" else self.output_tokens
@@ -165,6 +201,10 @@ class Space:
     pp: tuple[int, ...] = ()
     dp_attention: tuple[int, ...] = ()
     ep: tuple[int, ...] = ()
+    cp: tuple[int, ...] = (1,)
+    """Context parallel sizes; more than 1 where the engine has it."""
+    tp_across_nodes: bool = False
+    """Also tp beyond a node, where none is listed: an all-reduce over the network in every layer."""
     max_sequences: tuple[int, ...] = (512,)
     max_batched_tokens: tuple[int, ...] = (8192,)
     most_replica_gpus: int = 0
@@ -188,3 +228,14 @@ class Question:
     """Over all platforms and pools."""
     confirm: int = 10
     """Candidates that are simulated at most, and then some whose bound still promises more (see `search`)."""
+    router: str = "round_robin"
+    """How a fleet's router deals requests: one of `simulator.serving.router.POLICIES`."""
+    speculation: Speculation | None = None
+    """Tokens that decode replicas draft; None: none."""
+    two_batch_overlap: bool = False
+    """Layouts with expert parallelism compute one half of a step's batch while the other communicates."""
+
+    @property
+    def asked_load(self) -> float | None:
+        """Requests a second that the objective is to serve; None: as many as can be."""
+        return self.traffic.requests_per_s if self.objective in ("min_gpus", "min_cost") else None

@@ -12,6 +12,9 @@ from simulator.parallel.layout import Layout
 
 Role = Literal["mixed", "prefill", "decode"]
 Objective = Literal["min_gpus", "max_load", "min_cost", "pareto"]
+Method = Literal["steady", "simulated", "fleet"]
+"""steady: steady-state analysis; simulated: one replica of each pool alone under its share of the traffic; fleet: all
+replicas behind a router, with the transfers between pools."""
 Status = Literal["illegal", "no_memory", "bound", "misses", "scored", "confirmed"]
 """illegal: the model, the GPU or the engine cannot be run so; no_memory: weights or one request do not fit; bound:
 even its best case misses a limit; misses: the steady state (or the simulation) holds no load, or not the asked one
@@ -77,7 +80,7 @@ class Candidate:
 class Score:
     """How a sized candidate serves: at `load_requests_per_s`, the most it holds within the limits if `at_limit`."""
 
-    method: Literal["steady", "simulated"]
+    method: Method
     gpus: int
     load_requests_per_s: float
     """Most requests a second, all replicas together, at which every limit holds."""
@@ -274,6 +277,10 @@ class Asked:
     max_output_tokens: int
     max_gpus: int
     prices: tuple[Price, ...]
+    trace: str = ""
+    """Path of the trace, as the question names it; empty: lengths and a rate were given."""
+    cached_share: float = 0.0
+    """Part of a mean prompt that all prompts begin with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The search: designs assessed, candidates sized and ranked by steady state, the best simulated, the winner chosen.
 
 Simulation goes on, best estimate first, until no candidate that was not simulated could beat the winner even in its
-best case (`Sized.bound`), or `LIMIT` times the asked number was simulated; the result says how many were left.
+best case (`Sized.bound`), or `LIMIT` times the asked number was simulated; the result says how many were left. The best
+of those then run as whole fleets (`finalists`), and the winner is always one of these.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from dataclasses import dataclass, replace
 from simulator.planning.assess import Assessed, assess, families
 from simulator.planning.designs import Refused, designs
 from simulator.planning.execute import Executor
+from simulator.planning.finalists import load_points, on_fleets
+from simulator.planning.fleet import FleetFound
 from simulator.planning.question import Question
 from simulator.planning.result import Candidate, Evaluation, LoadPoint, Role, Score
 from simulator.planning.simulate import Point, share_of, simulate, tasks_for
@@ -17,9 +20,10 @@ from simulator.planning.sizing import (
     Sized,
     candidate_id,
     counts_for,
+    order_key,
     pairs,
     pool_of,
-    rank,
+    promises,
     score_at,
     sentence,
     size,
@@ -44,7 +48,9 @@ class Found:
     points: dict[Assessed, tuple[Point, ...]]
     assessed: tuple[Assessed, ...]
     unproven: int
-    """Candidates never simulated whose best case promises more than the winner."""
+    """Candidates never simulated, or as single replicas only, whose best case promises more than the winner."""
+    fleets: dict[str, FleetFound]
+    """What ran as a fleet, by candidate."""
 
 
 def find(question: Question, executor: Executor) -> Found:
@@ -52,20 +58,22 @@ def find(question: Question, executor: Executor) -> Found:
     good, refused = designs(question)
     assessed = tuple(a for found in executor.map(assess, [(question, f) for f in families(good)]) for a in found)
     sized = [size(question, parts) for parts in _parts(question, assessed)]
-    order = sorted((s for s in sized if s.evaluation.holds), key=lambda s: _key(question, s))
+    order = sorted((s for s in sized if s.evaluation.holds), key=lambda s: order_key(question, s))
     points: dict[Assessed, tuple[Point, ...]] = {}
     done = _confirm(question, executor, order, points)
+    done, fleets = on_fleets(question, executor, list(done.values()))
     ranked = [s for s in done.values() if s.evaluation.status == "confirmed"]
-    winner = min(ranked, key=lambda s: _key(question, s)) if ranked else None
+    winner = min(ranked, key=lambda s: order_key(question, s)) if ranked else None
     rest = [s for s in order if s.evaluation.candidate.id not in done]
-    unproven = sum(_promises(question, s, winner) for s in rest) if winner else len(rest)
+    open_ = rest + [s for s in ranked if s.evaluation.candidate.id not in fleets]
+    unproven = sum(promises(question, s, winner) for s in open_) if winner else len(rest)
     everyone = sorted(done.values(), key=lambda s: _order(question, s)) + rest
     everyone += [s for s in sized if not s.evaluation.holds]
     bad = [_never(question, a) for a in assessed if a.status != "scored"]
     bad += [_never(question, _illegal(question, r)) for r in refused]
     evaluations = (*(s.evaluation for s in everyone), *sorted(bad, key=lambda e: (e.status, e.candidate.id)))
-    loads = tuple(p for s in done.values() for p in _load_points(s, points))
-    return Found(evaluations, winner, tuple(everyone), loads, points, assessed, unproven)
+    loads = tuple(p for s in done.values() for p in _load_points(s, points, fleets))
+    return Found(evaluations, winner, tuple(everyone), loads, points, assessed, unproven, fleets)
 
 
 def _parts(question: Question, assessed: Sequence[Assessed]) -> list[tuple[Assessed, ...]]:
@@ -87,26 +95,10 @@ def _never(question: Question, part: Assessed) -> Evaluation:
     return Evaluation(candidate, part.status, part.reason, part.binding)
 
 
-def _key(question: Question, sized: Sized) -> tuple[object, ...]:
-    score = sized.evaluation.score
-    assert score is not None
-    first, *others = rank(question, score)
-    # Of equals, the one of fewer pools: it is simpler to run.
-    return (first, len(sized.parts), *others, sized.evaluation.candidate.id)
-
-
 def _order(question: Question, sized: Sized) -> tuple[object, ...]:
     if sized.evaluation.status != "confirmed":
         return (1, sized.evaluation.candidate.id)
-    return (0, *_key(question, sized))
-
-
-def _promises(question: Question, sized: Sized, winner: Sized) -> bool:
-    """Whether the candidate's best case beats the winner."""
-    score = winner.evaluation.score
-    assert score is not None
-    best, has = sized.bound[0], rank(question, score)[0]
-    return best < has
+    return (0, *order_key(question, sized))
 
 
 def _confirm(
@@ -117,9 +109,9 @@ def _confirm(
     left = list(order)
     while left and len(done) < LIMIT * question.confirm:
         ranked = [s for s in done.values() if s.evaluation.status == "confirmed"]
-        winner = min(ranked, key=lambda s: _key(question, s)) if ranked else None
+        winner = min(ranked, key=lambda s: order_key(question, s)) if ranked else None
         if winner is not None:
-            hopeful = [s for s in left if _promises(question, s, winner)]
+            hopeful = [s for s in left if promises(question, s, winner)]
             if len(done) >= question.confirm and not hopeful:
                 break
             left = hopeful + [s for s in left if s not in hopeful]
@@ -179,7 +171,7 @@ def _score(
 ) -> Score:  # fmt: skip
     most = min(count * load for count, load in zip(counts, loads, strict=True))
     share = share_of(question, loads[0])
-    load = most if share is None else question.traffic.requests_per_s or most
+    load = most if share is None else question.asked_load or most
     at = [_nearest(points[part], load / count) for part, count in zip(sized.parts, counts, strict=True)]
     last = at[-1]
     e2el = last.e2el_s if len(at) == 1 else at[0].ttft_s + last.e2el_s
@@ -194,9 +186,13 @@ def _nearest(points: tuple[Point, ...], load: float) -> Point:
     return next((p for p in good if p.load >= load * (1 - 1e-9)), good[-1])
 
 
-def _load_points(sized: Sized, points: dict[Assessed, tuple[Point, ...]]) -> list[LoadPoint]:
-    """All simulated loads of a candidate of one pool, over its replicas."""
+def _load_points(
+    sized: Sized, points: dict[Assessed, tuple[Point, ...]], fleets: dict[str, FleetFound]
+) -> list[LoadPoint]:
+    """All simulated loads of a fleet, or of a candidate of one pool over its replicas."""
     evaluation = sized.evaluation
+    if evaluation.candidate.id in fleets:
+        return load_points(evaluation.candidate.id, fleets[evaluation.candidate.id])
     if len(sized.parts) > 1 or not evaluation.holds:
         return []
     count = evaluation.candidate.pools[0].replicas

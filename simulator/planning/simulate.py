@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from simulator.cost.table import StepTable
 from simulator.cost.table.direct import DirectPricer
 from simulator.engine.replica import Served, serve
-from simulator.engine.server import REQUEST_S, TOKEN_S, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import Server, kv_memory_bytes, memory_for
 from simulator.errors import ShardsimError
-from simulator.planning.assess import Assessed, skew_of
+from simulator.planning.assess import Assessed, front_s, overlapped, skew_of
 from simulator.planning.coarse import REPLAY, coarse_table
 from simulator.planning.designs import Design, alone, setup_of
 from simulator.planning.handover import transfer_s
@@ -101,8 +101,9 @@ def replay_table(task: Task) -> StepTable:
     )
     budget = max(part.max_batched_tokens for part in task.parts)
     return coarse_table(
-        DirectPricer(setup), tokens=budget, sequences=sequences, context=longest, skew=skew_of(setup), grain=REPLAY
-    )
+        DirectPricer(setup), tokens=budget, sequences=sequences, context=longest, skew=skew_of(setup), grain=REPLAY,
+        overlap=overlapped(task.question, setup), speculation=task.question.speculation,
+    )  # fmt: skip
 
 
 class Ring:
@@ -150,7 +151,7 @@ class Replays:
         self._question, self._part = question, part
         design, traffic = part.design, question.traffic
         setup, platform = setup_of(question, design), question.platforms[design.platform]
-        self._setup, self._policy = setup, policy_of(part)
+        self._setup, self._policy = setup, policy_of(question, part)
         self._table = piped(table, platform, design.layout)
         longest = traffic.input_tokens + traffic.output_tokens
         self._memory = memory_for(Server(setup, table, kv_memory_bytes(setup)), self._policy, longest)
@@ -211,9 +212,7 @@ class Replays:
 
         def lanes(policy: Policy) -> list[Batcher]:
             return [
-                Batcher(
-                    policy, KvBlocks(memory.capacity, memory.block_tokens, PrefixCache(shared) if shared else None)
-                )
+                Batcher(policy, KvBlocks(memory.capacity, memory.block_tokens, PrefixCache(shared) if shared else None))
                 for _ in range(self._attention)
             ]
 
@@ -243,17 +242,14 @@ class Replays:
         return Point(load, values[0], values[1], values[2], good and not behind, behind, running, pages)
 
 
-def policy_of(part: Assessed) -> Policy:
+def policy_of(question: Question, part: Assessed) -> Policy:
     """The engine's scheduler with the part's batch limits; a pipeline's batcher holds all micro-batches."""
+    draft = question.speculation if part.role != "prefill" else None
     return replace(
         find_policy(part.design.engine), max_sequences=part.max_sequences * part.design.layout.pp,
-        max_batched_tokens=part.max_batched_tokens,
+        max_batched_tokens=part.max_batched_tokens, draft_tokens=draft.tokens if draft else 0,
+        tokens_per_step=draft.tokens_per_step if draft else 1.0,
     )  # fmt: skip
-
-
-def front_s(question: Question) -> float:
-    """What a mean request takes before the scheduler sees it: HTTP, tokeniser, queue (engine/server.py)."""
-    return REQUEST_S + TOKEN_S * question.traffic.mean_input
 
 
 def last_stages_s(table: Piped, question: Question, part: Assessed) -> float:

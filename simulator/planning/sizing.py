@@ -6,7 +6,7 @@ from math import ceil, inf
 
 from simulator.planning.assess import Assessed
 from simulator.planning.question import Question
-from simulator.planning.result import Candidate, Constraint, Evaluation, PoolPlan, Score
+from simulator.planning.result import Candidate, Constraint, Evaluation, Method, PoolPlan, Score
 
 LUCK = 0.03
 """A run of finite length may hold so much more than any steady state: no simulation tries a load beyond."""
@@ -121,7 +121,7 @@ def counts_for(question: Question, parts: tuple[Assessed, ...], loads: tuple[flo
     """Replicas of each part that the objective wants, at so much load each."""
     if min(loads) <= 0.0:
         return None
-    if question.traffic.requests_per_s is not None and question.objective in ("min_gpus", "min_cost"):
+    if question.asked_load is not None:
         return shortest(question, parts, loads)
     if question.objective == "max_load":
         return largest(question, parts, loads)
@@ -152,8 +152,7 @@ def steady_score(question: Question, parts: tuple[Assessed, ...], counts: tuple[
     """By the steady-state curves, at the asked load or the most that holds."""
     curves = [part.curve for part in parts if part.curve is not None]
     most = min(count * curve.held for count, curve in zip(counts, curves, strict=True))
-    asked = question.traffic.requests_per_s
-    load = asked if asked is not None and question.objective in ("min_gpus", "min_cost") else most
+    load = most if question.asked_load is None else question.asked_load
     states = [curve.at(load / count) for curve, count in zip(curves, counts, strict=True)]
     ttft, tpot, e2el, batch, kv = states[0]
     if len(states) > 1:
@@ -164,7 +163,7 @@ def steady_score(question: Question, parts: tuple[Assessed, ...], counts: tuple[
 
 
 def score_at(
-    question: Question, method: str, pools: tuple[PoolPlan, ...], most: float, load: float,
+    question: Question, method: Method, pools: tuple[PoolPlan, ...], most: float, load: float,
     latencies_s: tuple[float, float, float], batch: float, kv: float,
 ) -> Score:  # fmt: skip
     """A score at a load, with costs."""
@@ -172,9 +171,8 @@ def score_at(
     ttft, tpot, e2el = latencies_s
     usd = usd_per_hour(question, pools)
     tokens = load * question.traffic.mean_output
-    asked = question.traffic.requests_per_s if question.objective in ("min_gpus", "min_cost") else None
     return Score(
-        "steady" if method == "steady" else "simulated", gpus, most, asked, ttft, tpot, e2el, tokens / gpus,
+        method, gpus, most, question.asked_load, ttft, tpot, e2el, tokens / gpus,
         1.0 / tpot if tpot > 0.0 else None, usd, None if usd is None else usd / (tokens * 3600.0) * 1e6, batch, kv,
     )  # fmt: skip
 
@@ -195,6 +193,21 @@ def rank(question: Question, score: Score) -> tuple[float, ...]:
     return -score.load_requests_per_s / score.gpus, usd, tpot
 
 
+def order_key(question: Question, sized: Sized) -> tuple[object, ...]:
+    """Orders candidates that have a score, best first; of equals, the one of fewer pools: it is simpler to run."""
+    score = sized.evaluation.score
+    assert score is not None
+    first, *others = rank(question, score)
+    return (first, len(sized.parts), *others, sized.evaluation.candidate.id)
+
+
+def promises(question: Question, sized: Sized, winner: Sized) -> bool:
+    """Whether the candidate's best case beats the winner."""
+    score = winner.evaluation.score
+    assert score is not None
+    return sized.bound[0] < rank(question, score)[0]
+
+
 def best_rank(question: Question, parts: tuple[Assessed, ...]) -> tuple[float, ...]:
     """The first element of `rank` that the candidate could have at best: at the most that a simulation tries."""
     curves = [part.curve for part in parts if part.curve is not None]
@@ -204,8 +217,7 @@ def best_rank(question: Question, parts: tuple[Assessed, ...]) -> tuple[float, .
         return (inf,)
     load = min(count * one for count, one in zip(counts, best, strict=True))
     pools = tuple(pool_of(question, part, count) for part, count in zip(parts, counts, strict=True))
-    asked = question.traffic.requests_per_s
-    served = asked if asked is not None and question.objective in ("min_gpus", "min_cost") else load
+    served = load if question.asked_load is None else question.asked_load
     return rank(question, score_at(question, "steady", pools, load, served, (0.0, 0.0, 0.0), 0.0, 0.0))[:1]
 
 

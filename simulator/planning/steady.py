@@ -107,8 +107,11 @@ def prompt_costs(replica: Replica, question: Question, decodes: float) -> Prompt
     plain = float(replica.table.step_time_s(0, 0, n, round(n * length))) if n else 0.0
     carried = plain if replica.mixed else 0.0
 
+    shared = question.traffic.shared_tokens
+    tokens -= shared
+
     def step(new: int, past: int, prompts: int = 1) -> float:
-        load = (new, past, beside, round(beside * length))
+        load = (new, past + prompts * shared, beside, round(beside * length))
         return float(replica.table.step_time_s(*load, prefill_sequences=prompts))
 
     room = max(64, budget - beside) if replica.chunked else budget
@@ -173,8 +176,8 @@ def _first(*limits: float | None) -> float:
     return min((limit for limit in limits if limit is not None), default=float("inf"))
 
 
-def serving_curve(replica: Replica, question: Question, role: Role) -> Curve:
-    """A replica of prompts and answers ("mixed"), or of answers alone ("decode")."""
+def serving_curve(replica: Replica, question: Question, role: Role, front_s: float = 0.0) -> Curve:
+    """A replica of prompts and answers ("mixed"), or of answers alone ("decode"); `front_s` before its scheduler."""
     slo, batch = question.slo, replica.batch
     steps, z = max(question.traffic.mean_output - 1.0, 1.0), quantile(question)
     per_request = tokens_held(replica, question)
@@ -195,7 +198,7 @@ def serving_curve(replica: Replica, question: Question, role: Role) -> Curve:
     if prompt:
         own, service = prompt.of("own_s"), prompt.of("service_s")
         busy = loads / replica.lanes * service
-        ttft = _wait(busy, service / replica.stages, _tail(question)) + own + mean_s
+        ttft = _wait(busy, service / replica.stages, _tail(question)) + own + mean_s + front_s
     e2el = ttft + steps * tpot
     checks: dict[Constraint, NDArray[np.bool_]] = {
         "tpot": tpot <= _first(slo.tpot_s), "ttft": (ttft <= _first(slo.ttft_s)) & (busy < 1.0),
@@ -206,7 +209,7 @@ def serving_curve(replica: Replica, question: Question, role: Role) -> Curve:
     }  # fmt: skip
     fits = np.logical_and.reduce(list(checks.values()))
     at = int(np.flatnonzero(fits)[-1]) if fits.any() else 0
-    best_ttft = float(prompt.of("own_s")[0]) if prompt else 0.0
+    best_ttft = float(prompt.of("own_s")[0]) + front_s if prompt else 0.0
     best = replica.lanes * n / steps / best_s
     best_fits = best_s <= _first(slo.tpot_s, None if slo.e2el_s is None else slo.e2el_s / steps)
     if best_ttft > _first(slo.ttft_s, slo.e2el_s):
@@ -222,8 +225,10 @@ def serving_curve(replica: Replica, question: Question, role: Role) -> Curve:
 
 
 def tokens_held(replica: Replica, question: Question) -> float:
-    """KV tokens of a mean request over its life: pages come with the tokens, or all at once."""
-    return question.traffic.mean_input + question.traffic.mean_output * (0.5 if replica.chunked else 1.0)
+    """KV tokens of a mean request over its life: pages come with the tokens, or all at once; shared ones are no
+    request's own."""
+    own = question.traffic.mean_input - question.traffic.shared_tokens
+    return own + question.traffic.mean_output * (0.5 if replica.chunked else 1.0)
 
 
 class _Prompts:
@@ -246,10 +251,12 @@ def _binding(checks: dict[Constraint, NDArray[np.bool_]], at: int, any_fits: boo
 
 
 def _decode_s(replica: Replica, question: Question, sequences: Array) -> Array:
-    """Decode step of so many sequences a lane; between whole numbers, linear."""
+    """A token of so many sequences a lane: a decode step over the tokens it brings; between whole numbers, linear."""
+    draft = question.speculation
     low = np.floor(sequences)
     length = _context(question)
     at_low = replica.table.step_times_s(0, 0, low.astype(int), np.round(low * length).astype(int))
     high = low + 1.0
     at_high = replica.table.step_times_s(0, 0, high.astype(int), np.round(high * length).astype(int))
-    return np.asarray(at_low + (sequences - low) * (at_high - at_low))
+    step_s = at_low + (sequences - low) * (at_high - at_low)
+    return np.asarray(step_s / (draft.tokens_per_step if draft else 1.0))

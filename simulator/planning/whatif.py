@@ -57,14 +57,14 @@ def _resized(question: Question, parts: tuple[Assessed, ...], trust: tuple[float
     if counts is None:
         return f"takes more than {ROOM} times the GPUs there are"
     most = min(count * load for count, load in zip(counts, loads, strict=True))
-    asked = question.traffic.requests_per_s if question.objective in ("min_gpus", "min_cost") else None
+    asked = question.asked_load
     pools = tuple(pool_of(question, part, count) for part, count in zip(parts, counts, strict=True))
     return score_at(question, "steady", pools, most, asked or most, (0.0, 0.0, 0.0), 0.0, 0.0)
 
 
 def _wide(question: Question) -> Question:
     """With room for more GPUs, where the load is what is given."""
-    if question.objective not in ("min_gpus", "min_cost") or question.traffic.requests_per_s is None:
+    if question.asked_load is None:
         return question
     platforms = tuple(
         replace(p, max_gpus=p.max_gpus * (ROOM if p.across else 1)) for p in question.platforms
@@ -78,7 +78,7 @@ def _designs(winner: Sized) -> tuple[Design, ...]:
 
 def _changes(question: Question, designs: tuple[Design, ...]) -> Iterator[Change]:
     traffic = question.traffic
-    if traffic.requests_per_s is not None and question.objective in ("min_gpus", "min_cost"):
+    if traffic.requests_per_s is not None and question.asked_load is not None:
         more = replace(traffic, requests_per_s=traffic.requests_per_s * (1 + MORE))
         yield Change("10 % more traffic", replace(question, traffic=more), designs)
     used = {design.platform for design in designs}

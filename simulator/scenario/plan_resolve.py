@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from simulator.cost.table import Speculation
 from simulator.errors import ScenarioError, ShardsimError
 from simulator.model.architecture import Architecture
 from simulator.model.catalogue import find_model
@@ -86,8 +87,17 @@ def resolve_plan(entry: PlanEntry) -> Question:
     return Question(
         spec.name, spec.description.strip(), spec.model, model, traffic,
         Slo(_seconds(slo.ttft), _seconds(slo.tpot), _seconds(slo.e2el), slo.percentile), platforms, spec.objective,
-        _space(spec), spec.max_gpus or max(p.max_gpus for p in platforms), spec.confirm,
+        _space(spec), spec.max_gpus or max(p.max_gpus for p in platforms), spec.confirm, spec.router,
+        _speculation(spec, model), spec.two_batch_overlap,
     )  # fmt: skip
+
+
+def _speculation(spec: PlanSpec, model: Architecture) -> Speculation | None:
+    draft = spec.speculation
+    if draft is None:
+        return None
+    share = 1.0 / len(model.layers) if draft.draft_share is None else draft.draft_share
+    return Speculation(draft.tokens, draft.acceptance, share)
 
 
 def _seconds(given: str | None) -> float | None:
@@ -164,7 +174,14 @@ def _traffic(entry: PlanEntry, model: Architecture) -> Traffic:
     rate = spec.requests_per_s
     if rate is None and trace is not None and entry.spec.objective in ("min_gpus", "min_cost"):
         rate = trace_rate(trace)
-    return Traffic(rate, given, asked, spec.range_ratio, spec.burstiness, trace, spec.seed)
+    if spec.cached_share and trace is not None and trace.prefixes:
+        raise ScenarioError(
+            where=entry.at("traffic", "cached_share"), given=str(spec.cached_share), rule="is the trace's own to say",
+            way_out="leave it out: the trace names the blocks that its prompts share",
+        )  # fmt: skip
+    return Traffic(
+        rate, given, asked, spec.range_ratio, spec.burstiness, trace, spec.seed, spec.cached_share, spec.trace or ""
+    )
 
 
 def _trace(entry: PlanEntry, spec: PlanTrafficSpec) -> Requests:
@@ -185,8 +202,8 @@ def _space(spec: PlanSpec) -> Space:
     s = spec.space
     return Space(
         tuple(_pair(stored) for stored in spec.precisions), tuple(spec.engines), tuple(s.modes), tuple(s.tp),
-        tuple(s.pp), tuple(s.dp_attention), tuple(s.ep), tuple(s.max_sequences), tuple(s.max_batched_tokens),
-        s.most_replica_gpus,
+        tuple(s.pp), tuple(s.dp_attention), tuple(s.ep), tuple(s.cp), s.tp_across_nodes, tuple(s.max_sequences),
+        tuple(s.max_batched_tokens), s.most_replica_gpus,
     )  # fmt: skip
 
 

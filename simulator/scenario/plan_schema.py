@@ -60,6 +60,19 @@ class PlanTrafficSpec(Part):
     trace_format: Literal["azure", "mooncake", "burstgpt"] = "azure"
     longest_tokens: Natural = Field(default=0, description="prompts of a trace beyond this are left out; 0: none")
     seed: Natural = 0
+    cached_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="part of a mean prompt that all prompts begin with, found in the prefix cache"
+    )
+
+
+class DraftSpec(Part):
+    """Speculative decoding: tokens are drafted, and verified together."""
+
+    tokens: Annotated[Count, Field(le=16)] = Field(description="drafted for each sequence and step")
+    acceptance: Annotated[Positive, Field(le=1)] = Field(description="chance of each, those before it accepted")
+    draft_share: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="time of drafting one over a decode step's; left out: one layer's (MTP)"
+    )
 
 
 class SloSpec(Part):
@@ -89,7 +102,9 @@ class SpaceSpec(Part):
     tp: list[Count] = Field(default=[])
     pp: list[Count] = Field(default=[])
     dp_attention: list[Count] = Field(default=[])
-    ep: list[Count] = Field(default=[])
+    ep: list[Count] = Field(default=[], description="experts; what it leaves of tp x cp x dp_attention is moe_tp")
+    cp: list[Count] = Field(default=[1], min_length=1, description="context parallel, TensorRT-LLM only")
+    tp_across_nodes: bool = Field(default=False, description="also tp beyond a node, where no tp is listed")
     max_sequences: list[Count] = Field(default=[512], min_length=1, description="of one attention rank")
     max_batched_tokens: list[Count] = Field(default=[8192], min_length=1, description="new tokens of one step")
     most_replica_gpus: Natural = Field(default=0, description="GPUs of the largest replica; 0: all there are")
@@ -109,4 +124,11 @@ class PlanSpec(Part):
     precisions: list[Stored] = Field(default=[StoredSpec()], min_length=1)
     engines: list[EngineName] = Field(default=["vllm"], min_length=1)
     space: SpaceSpec = SpaceSpec()
+    router: Literal["round_robin", "least_loaded", "power_of_two", "prefix_aware"] = Field(
+        default="round_robin", description="how the fleet's router deals requests to replicas"
+    )
+    speculation: DraftSpec | None = Field(default=None, description="drafted tokens; left out: none")
+    two_batch_overlap: bool = Field(
+        default=False, description="with expert parallelism half a batch computes while the other communicates"
+    )
     confirm: Annotated[Count, Field(le=1000)] = Field(default=10, description="candidates that are simulated at least")

@@ -77,7 +77,7 @@ def _limits(result: PlanResult, score: Score) -> Verdict:
             tightest = max(tightest, value / limit)
             parts.append(f"{AXES[field].label} {AXES[field].text(value)} of {AXES[field].text(limit)}")
     at = percentile_text(result.asked.slo)
-    how = "simulated" if score.method == "simulated" else "steady state"
+    how = {"fleet": "whole fleet simulated", "simulated": "simulated"}.get(score.method, "steady state")
     return Verdict(
         "Do the limits hold?",
         "Yes" if tightest <= 1.0 else "No",
