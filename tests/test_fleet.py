@@ -67,7 +67,8 @@ def test_every_request_is_answered_once_and_decodes_after_its_kv_came(
     assert (served.itl_s > 0).all()
     assert int(served.itl_count.sum()) == int((served.output_tokens - 1).sum())
     spread = float(served.itl_s @ served.itl_count)
-    assert spread == pytest.approx(float((served.finish_s - served.first_token_s).sum()), rel=1e-9)
+    # (A leap's times are taken as evenly rising, its first 16 tokens of context are not quite.)
+    assert spread == pytest.approx(float((served.finish_s - served.first_token_s).sum()), rel=1e-7)
 
 
 def test_the_first_token_in_the_order_of_who_shows_it() -> None:
@@ -91,8 +92,8 @@ def test_one_transfer_takes_what_its_bytes_take() -> None:
     assert float(early.moved_s[0] - early.prefilled_s[0]) == pytest.approx(fixed + wire / 30 / 61, rel=1e-9)
 
 
-def test_transfers_queue_on_one_line() -> None:
-    """Prompts that are ready at once leave one after the other."""
+def test_transfers_share_one_line() -> None:
+    """Prompts that are ready at once and alike arrive together, when the line has carried them all."""
     work = Requests(np.zeros(6), np.full(6, 300), np.full(6, 5))
     plan = policy("vllm")
     replicas = (
@@ -101,8 +102,9 @@ def test_transfers_queue_on_one_line() -> None:
     )
     spec = TransferSpec(lambda tokens: tokens * KV_BYTES, layerwise=False)
     served = serve_fleet(work, Fleet(replicas, transfer=spec), check=True)
-    wire = 300 * KV_BYTES / (1e9 * MOVERS["mooncake-vllm"].share)
-    assert np.diff(np.sort(served.moved_s)) == pytest.approx(np.full(5, wire), rel=1e-9)
+    mover = MOVERS["mooncake-vllm"]
+    wire = 6 * 300 * KV_BYTES / (1e9 * mover.share)
+    assert served.moved_s - served.prefilled_s == pytest.approx(np.full(6, wire + mover.fixed_s), rel=1e-9)
     assert served.kv_bytes_moved == pytest.approx(6 * 300 * KV_BYTES)
 
 

@@ -76,6 +76,7 @@ FLEET_INVARIANTS: dict[str, tuple[str, Callable[[FleetRun], bool]]] = {
     "F7": ("loads are never negative, and zero when all is over", lambda run: min(run.loads) >= 0 and (
         run.done < run.count or not any(run.loads)
     )),
+    "F8": ("no line is asked for more KV than it carries", lambda run: not run.lines.overfull()),
 }  # fmt: skip
 
 

@@ -11,14 +11,16 @@ class Kind(IntEnum):
     """Kinds of events, in the order in which those of one time happen."""
 
     BOUNDARY = 0
-    MOVED = 1
-    FAULT = 2
-    REPAIR = 3
-    NOTICE = 4
-    REFRESH = 5
-    DISPATCHED = 6
-    ARRIVAL = 7
-    BEGIN = 8
+    WIRED = 1
+    """The last byte of a transfer has left."""
+    MOVED = 2
+    FAULT = 3
+    REPAIR = 4
+    NOTICE = 5
+    REFRESH = 6
+    DISPATCHED = 7
+    ARRIVAL = 8
+    BEGIN = 9
 
 
 class At(IntEnum):

@@ -115,18 +115,21 @@ class Faults:
         elif what == "master":
             self._master(index, speed)
         else:
-            lines = self.run.lines
+            self._line(what, index, speed)
+
+    def _line(self, what: str, index: int, speed: float) -> None:
+        """A replica's NICs, or the link between two, have `speed` left."""
+        lines, units = self.run.lines, len(self.run.units)
+
+        def alter() -> None:
             if what == "nic":
                 lines.nic_speed[index] = speed
+            elif speed < 1.0:
+                lines.link_speed[divmod(index, units)] = speed
             else:
-                lines.link_speed[divmod(index, len(self.run.units))] = speed
-            self._repost()
+                lines.link_speed.pop(divmod(index, units), None)
 
-    def _repost(self) -> None:
-        run = self.run
-        for move in run.lines.changed(run.now):
-            if not move.stuck:
-                run.push(move.end_s, Kind.MOVED, move.number, move.version)
+        lines.change(self.run.now, alter)
 
     # ---- replicas ---------------------------------------------------------------------------------------------
 
@@ -165,12 +168,11 @@ class Faults:
             self._lose(number, unit, answered, tokens, outage)
         if any(move.source == unit.index or move.target == unit.index for move in run.lines.moving.values()):
             raise AssertionError("a transfer outlived its end")
-        self._repost()
 
     def _lose_target(self, number: int, unit: Unit) -> None:
         """The decode replica is gone, the prompt is not: pages are asked for again, once it is noticed."""
         run = self.run
-        run.lines.forget(number)
+        run.lines.forget(number, run.now)
         run.loads[unit.index] -= 1
         run.back_of[number] = -1
         granted = number in run.granted
@@ -185,7 +187,7 @@ class Faults:
         back = run.units[run.back_of[number]]
         run.loads[back.index] -= 1
         run.back_of[number] = -1
-        run.lines.forget(number)
+        run.lines.forget(number, run.now)
         if number in run.granted:
             run.granted.discard(number)
             back.forget(number)

@@ -45,6 +45,8 @@ class Unit:
         """Of the step in hand, and of those that begin later."""
         self.up = True
         self.start_s = self.end_s = 0.0
+        self._late_s = 0.0
+        """What the expert exchange of the steps in hand lost to KV on the same NICs."""
         self.stranded: list[int] = []
         """Requests that it lost, or that came when it was dead: taken over when that is noticed."""
         self.version = 0
@@ -157,12 +159,23 @@ class Unit:
         if not self.busy or self._chunking or self._count <= 1:
             return False
         count, seconds, first, last = self.clock.leap(
-            self._busiest[0], self._busiest[1], self._count, max((now - self.start_s) * self.speed, 1e-12), self._gain
+            self._busiest[0], self._busiest[1], self._count, max(self._ran_s(now), 1e-12), self._gain
         )
         if count >= self._count:
             return False
         self._set(count, seconds, first, last)
         return True
+
+    def slow(self, seconds: float) -> bool:
+        """The steps in hand end so much later, each by an equal part. True: there are some."""
+        if self.busy:
+            self._late_s += seconds
+            self._set(*self._steps)
+        return self.busy
+
+    def _ran_s(self, now: float) -> float:
+        """How much of the steps in hand has passed, in seconds of undisturbed steps."""
+        return (now - self.start_s - self._late_s) * self.speed
 
     # ---- steps ------------------------------------------------------------------------------------------------
 
@@ -280,7 +293,7 @@ class Unit:
             self._gain = plans[heap[0][1]].tokens_per_step
             reads = float((self._base + self._decodes * (self._gain * self.steps)).max()) if decodes else 0.0
         self.busy = True
-        self.start_s, self.speed = now, self.next_speed
+        self.start_s, self.speed, self._late_s = now, self.next_speed, 0.0
         self._busiest = (decodes, reads)
         if self._chunking:
             chunks = max((plans[rank].chunks for rank in self._chunking), key=lambda c: sum(chunk[1] for chunk in c))
@@ -292,10 +305,11 @@ class Unit:
         return True
 
     def _set(self, count: int, seconds: float, first: float, last: float) -> None:
-        speed = self.speed
+        speed, late = self.speed, self._late_s / count
         self.version += 1
-        self._count, self._first, self._last = count, first / speed, last / speed
-        self.end_s = self.start_s + seconds / speed
+        self._steps = (count, seconds, first, last)
+        self._count, self._first, self._last = count, first / speed + late, last / speed + late
+        self.end_s = self.start_s + seconds / speed + self._late_s
 
     def _record(self, count: int, first: float, last: float) -> None:
         """Times between tokens of these steps, and the log's row."""
@@ -326,7 +340,7 @@ class Unit:
         if self.busy:
             done = 0
             if not self._chunking:
-                gone = max((now - self.start_s) * self.speed, 1e-12)
+                gone = max(self._ran_s(now), 1e-12)
                 done, seconds, *_ = self.clock.leap(*self._busiest, self._count, gone, self._gain)
                 done -= seconds > gone
             self.end_s = now

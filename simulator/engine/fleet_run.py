@@ -5,6 +5,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from math import nan
 
+from simulator.engine.fleet_clients import Clients
 from simulator.engine.fleet_events import At, Event, Kind
 from simulator.engine.fleet_lines import Lines, Move
 from simulator.engine.fleet_replica import Attempt, Unit
@@ -22,9 +23,9 @@ class FleetRun:
     """One run of a workload. `loop` to the end; `token`, `route`, `to_transfer` ... are steps of a request's life."""
 
     def __init__(self, workload: Requests | ClosedLoop, fleet: Fleet, seed: int, *, log: bool) -> None:
-        closed = isinstance(workload, ClosedLoop)
-        self.requests = requests = workload.requests if isinstance(workload, ClosedLoop) else workload
-        self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
+        self.clients = Clients(workload, lambda number, at_s, follows: self.push(at_s, Kind.ARRIVAL, number, follows))
+        self.requests = requests = self.clients.requests
+        self.concurrency = self.clients.concurrency
         self.fleet, self.seed = fleet, seed
         self.count = n = len(requests)
         empty = array("d", [nan]) * n
@@ -45,28 +46,15 @@ class FleetRun:
         self.now, self.events, self.done, self.live = 0.0, 0, 0, 0
         self.heap: list[Event] = []
         self._made = 0
-        self._sent = 0
         self._turn = 0
-        self._roots = self._order_roots(closed)
         self._build(fleet)
         self.handlers: dict[int, Callable[[int, int], None]] = {
-            Kind.BOUNDARY: self._boundary, Kind.MOVED: self._moved, Kind.REFRESH: self._refresh,
-            Kind.DISPATCHED: self._dispatched, Kind.ARRIVAL: self._arrival, Kind.BEGIN: self._begin,
+            Kind.BOUNDARY: self._boundary, Kind.BEGIN: self._begin, Kind.MOVED: self._moved,
+            Kind.WIRED: lambda number, version: self.lines.wired(number, version, self.now),
+            Kind.REFRESH: self._refresh, Kind.DISPATCHED: self._dispatched, Kind.ARRIVAL: self._arrival,
         }  # fmt: skip
         self.on_token: Callable[[int], None] = lambda _: None
         self.on_dead: Callable[[Unit], None] = lambda _: None
-
-    def _order_roots(self, closed: bool) -> list[int]:
-        """Requests that come by themselves, in order; those that follow an answer hang on it."""
-        after = self.requests.after
-        self.following: dict[int, list[int]] = {}
-        if after is None or self.requests.delay_s is None or closed:
-            return list(range(self.count))
-        self._delay_s: list[float] = self.requests.delay_s.tolist()
-        for number, earlier in enumerate(after.tolist()):
-            if earlier >= 0:
-                self.following.setdefault(earlier, []).append(number)
-        return [number for number, earlier in enumerate(after.tolist()) if earlier < 0]
 
     def _build(self, fleet: Fleet) -> None:
         clocks: dict[int, Clock] = {}
@@ -75,7 +63,7 @@ class FleetRun:
             clock = clocks.setdefault(id(spec.step_time), Clock(spec.step_time))
             self.units.append(Unit(index, spec, clock, self.steps))
         self.loads = [0] * len(self.units)
-        self.lines = Lines(fleet)
+        self.lines = Lines(fleet, self._expect_move)
         self.masters = [
             Master(spec.name, spec.policy, len(self.units), fresh=spec.refresh_s == 0.0,
                    rng=stream(self.seed, f"master {spec.name}"))
@@ -109,11 +97,7 @@ class FleetRun:
 
     def loop(self, after_event: Callable[[], None] | None) -> None:
         """Run to the end. Raises StalledError where requests remain that nothing will ever serve."""
-        if self.concurrency:
-            for _ in range(min(self.concurrency, self.count)):
-                self._send_next()
-        elif self._roots:
-            self.push(float(self.requests.arrival_s[self._roots[0]]), Kind.ARRIVAL, self._roots[0])
+        self.clients.begin()
         for index, spec in enumerate(self.fleet.masters):
             if spec.refresh_s:
                 self.push(spec.refresh_s, Kind.REFRESH, index, live=False)
@@ -134,22 +118,10 @@ class FleetRun:
                 rule="wait for ever: no replica that is up has room for them",
             )  # fmt: skip
 
-    def _send_next(self) -> None:
-        self._sent += 1
-        self._comes(self._sent - 1)
-
-    def _arrival(self, number: int, version: int) -> None:
-        self._comes(number)
-        if version:  # it followed an answer
-            return
-        self._sent += 1
-        if self._sent < len(self._roots):
-            following = self._roots[self._sent]
-            self.push(float(self.requests.arrival_s[following]), Kind.ARRIVAL, following)
-
-    def _comes(self, number: int) -> None:
+    def _arrival(self, number: int, follows: int) -> None:
         self.arrival[number] = self.now
         self.to_master(number)
+        self.clients.came(follows)
 
     # ---- masters ----------------------------------------------------------------------------------------------
 
@@ -316,10 +288,7 @@ class FleetRun:
     def _over(self, number: int) -> None:
         """Answered or refused: its client goes on."""
         self.done += 1
-        if self.concurrency and self._sent < self.count:
-            self._send_next()
-        for later in self.following.pop(number, ()) if self.following else ():
-            self.push(self.now + self._delay_s[later], Kind.ARRIVAL, later, 1)
+        self.clients.answered(number, self.now)
 
     # ---- from prefill to decode -------------------------------------------------------------------------------
 
@@ -374,19 +343,19 @@ class FleetRun:
         )  # fmt: skip
         self.lines.bytes_moved += move.bytes
         self.at[number] = At.MOVING
-        self.post(move)
+        self.lines.post(move, self.now)
 
-    def post(self, move: Move) -> None:
-        """Put a transfer on its lines."""
-        if self.lines.post(move, self.now):
-            self.push(move.end_s, Kind.MOVED, move.number, move.version)
+    def _expect_move(self, move: Move, at_s: float, there: bool) -> None:
+        self.push(at_s, Kind.MOVED if there else Kind.WIRED, move.number, move.version)
 
     def _moved(self, number: int, version: int) -> None:
-        move = self.lines.moving.get(number)
-        if move is None or move.version != version:
+        move = self.lines.arrived(number, version, self.now)
+        if move is None:
             return
-        del self.lines.moving[number]
         front, back = self.units[move.source], self.units[move.target]
+        for unit in (front, back):
+            if self.lines.owed_s[unit.index] and unit.slow(self.lines.paid(unit.index)):
+                self.push(unit.end_s, Kind.BOUNDARY, unit.index, unit.version)
         self.moved[number] = self.now
         self.granted.discard(number)
         self.loads[front.index] -= 1

@@ -44,14 +44,17 @@ class ReplicaSpec:
     """All its NICs (or NVLinks, where pools share a scale-up domain) together, one direction."""
     prefix_block_tokens: int = 0
     """Tokens of one block of its prefix cache; 0: it has none."""
+    exchange_share: float = 0.0
+    """Share of a step's time in which its own exchange (experts' tokens, sums) fills the NICs that KV comes over; 0: it
+    stays inside the node, beside them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TransferSpec:
     """How KV moves from a prefill to a decode replica: t = fixed + layers x per layer + bytes / (share x line).
 
-    Transfers queue at the sender's and at the receiver's NICs in order of posting; each takes both. A rank's part of
-    its replica's NICs is its line; a transfer runs at the slower of the two. Engine numbers: cost/collective/transfer.
+    A rank's part of its replica's NICs is its line; transfers share the sender's and the receiver's lines max-min
+    fairly. Engine numbers: cost/collective/transfer.
     """
 
     kv_bytes: Callable[[int], float]
@@ -167,6 +170,9 @@ class Fleet:
                 if getattr(spec, name) < 1:
                     raise ScenarioError(where=f"{spec.name}: {name}", given=f"{getattr(spec, name)}", rule="at least 1")
             _positive(f"{spec.name}: nic_bytes_per_s", spec.nic_bytes_per_s)
+            if not 0.0 <= spec.exchange_share <= 1.0:
+                given = f"{spec.exchange_share:g}"
+                raise ScenarioError(where=f"{spec.name}: exchange_share", given=given, rule="in [0, 1]")
         for fault in self.faults:
             self._known(fault.kind, fault.target)
         for rate in self.fault_rates:
