@@ -65,6 +65,7 @@ class Lines:
         self.moving: dict[int, Move] = {}
         self.bytes_moved = 0.0
         self._exchange = [spec.exchange_share for spec in fleet.replicas]
+        self._exchanges = any(self._exchange)
         self._counted_s = [0.0] * len(fleet.replicas)
         self.owed_s = [0.0] * len(fleet.replicas)
         """Seconds by which KV on its NICs has slowed a replica's own exchange, and that its steps have yet to pay."""
@@ -74,6 +75,7 @@ class Lines:
             self._fixed_s = mover.fixed_s + mover.layer_s * self._spec.layers + self._spec.latency_s
             share = line_share(self._spec.network, self._spec.engine)
             self._rate = [rate * share for rate in self._rate]
+        self._capacity = [self.capacity(line) for line in range(len(self._on))]
 
     # ---- what happens to a transfer ---------------------------------------------------------------------------
 
@@ -82,12 +84,18 @@ class Lines:
         assert self._spec is not None
         lines = self._lines(move)
         self.moving[move.number] = move
-        self._advance(lines, now)
+        alone = not (self._on[lines[0]] or self._on[lines[1]])
+        if not alone:
+            self._advance(lines, now)
         move.left_bytes = move.bytes - (self._pushed(move, lines, now) if self._spec.layerwise else 0.0)
         move.updated_s = now
         for line in lines:
             self._on[line][move.number] = move
-        self._share(lines, now)
+        if alone:
+            move.rate = self._cap(move, lines)
+            self._expect([move], now)
+        else:
+            self._share(lines, now)
 
     def wired(self, number: int, version: int, now: float) -> None:
         """The last byte of a transfer has left: others get its part of the lines."""
@@ -120,6 +128,7 @@ class Lines:
         used = [line for line, moves in enumerate(self._on) if moves]
         self._advance(used, now)
         alter()
+        self._capacity = [self.capacity(line) for line in range(len(self._on))]
         self._share(used, now)
 
     def paid(self, replica: int) -> float:
@@ -150,14 +159,15 @@ class Lines:
     def _pushed(self, move: Move, lines: tuple[int, int], now: float) -> float:
         """Bytes that left while the prompt was computed over idle lines, at most all but the last layer's."""
         assert self._spec is not None
-        rate = min(self.capacity(line) for line in lines) * self.link_speed.get((move.source, move.target), 1.0)
-        since_s = max(move.hint_s, *(self._idle_from[line] for line in lines))
+        rate = self._cap(move, lines)
+        since_s = max(move.hint_s, self._idle_from[lines[0]], self._idle_from[lines[1]])
         most = move.bytes * (1.0 - 1.0 / max(self._spec.layers, 1))
         pushed = min(most, rate * max(0.0, now - since_s))
         if pushed > 0.0:
             for line in lines:
-                self._idle_from[line] = max(self._idle_from[line], move.hint_s) + pushed / self.capacity(line)
-            self._disturb(move, pushed / rate, rate)
+                self._idle_from[line] = max(self._idle_from[line], move.hint_s) + pushed / self._capacity[line]
+            if self._exchanges:
+                self._disturb(move, pushed / rate, rate)
         return pushed
 
     def _together(self, starts: Iterable[int]) -> list[Move]:
@@ -188,8 +198,9 @@ class Lines:
         if seconds > 0.0 and move.rate > 0.0:
             for line in self._lines(move):
                 idle = max(self._idle_from[line], move.updated_s)
-                self._idle_from[line] = min(now, idle + seconds * move.rate / self.capacity(line))
-            self._disturb(move, seconds, move.rate, now)
+                self._idle_from[line] = min(now, idle + seconds * move.rate / self._capacity[line])
+            if self._exchanges:
+                self._disturb(move, seconds, move.rate, now)
             move.left_bytes = 0.0 if now >= move.wired_s else max(0.0, move.left_bytes - move.rate * seconds)
         move.updated_s = now
 
@@ -237,13 +248,13 @@ class Lines:
         for move in moves:
             move.rate = -1.0
             for line in self._lines(move):
-                left[line] = self.capacity(line)
+                left[line] = self._capacity[line]
                 count[line] = count.get(line, 0) + 1
         rest = moves
         while rest:
             line = min((line for line in count if count[line]), key=lambda line: left[line] / count[line])
             level = left[line] / count[line]
-            caps = {move.number: self._cap(move) for move in rest} if self.link_speed else {}
+            caps = {move.number: self._cap(move, self._lines(move)) for move in rest} if self.link_speed else {}
             final = [move for move in rest if caps.get(move.number, level) < level]
             final = final or [move for move in rest if line in self._lines(move)]
             for move in final:
@@ -253,10 +264,10 @@ class Lines:
                     count[crossed] -= 1
             rest = [move for move in rest if move.rate < 0.0]
 
-    def _cap(self, move: Move) -> float:
-        """What a link between two replicas that is slowed down leaves to one transfer."""
-        whole = min(self.capacity(line) for line in self._lines(move))
-        return whole * self.link_speed.get((move.source, move.target), 1.0)
+    def _cap(self, move: Move, lines: tuple[int, int]) -> float:
+        """What one transfer gets that is alone, over a link between its replicas that may be slowed down."""
+        whole = min(self._capacity[lines[0]], self._capacity[lines[1]])
+        return whole * self.link_speed.get((move.source, move.target), 1.0) if self.link_speed else whole
 
     # ---- the expert exchange of the same NICs -----------------------------------------------------------------
 
@@ -276,6 +287,6 @@ class Lines:
             if now is not None:  # other ranks' transfers at the same time slow the same exchange
                 fresh = min(seconds, now - self._counted_s[owner])
                 self._counted_s[owner] = max(self._counted_s[owner], now)
-            part = min(0.5, rate / (self.capacity(line) * (1.0 + share)))
+            part = min(0.5, rate / (self._capacity[line] * (1.0 + share)))
             slower = share * part / (1.0 - part)
             self.owed_s[owner] += max(0.0, fresh) * slower / (1.0 + slower)

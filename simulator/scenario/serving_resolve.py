@@ -21,6 +21,7 @@ from simulator.program.memory import kv_cache_bytes
 from simulator.scenario.load import Entry
 from simulator.scenario.resolve import check_pool_layout, engine_of, pool_specs, resolve_cluster, resolve_model
 from simulator.scenario.schema import PoolSpec
+from simulator.scenario.serving_exchange import exchange_share
 from simulator.scenario.serving_facts import serving_facts
 from simulator.scenario.serving_faults import faults_of
 from simulator.scenario.serving_place import Standing, stand
@@ -228,11 +229,17 @@ def _replicas(entry: Entry, pool: _Pool, requests: Requests) -> list[ReplicaSpec
     wanted = entry.spec.serving.prefix_cache
     shares = bool(requests.prefixes) if wanted is None else wanted
     layout, standing = pool.server.setup.layout, pool.standing
+    share = 0.0
+    if pool.spec.role != "mixed":
+        context = max(1, int(requests.input_tokens.mean()))
+        over_nvlink = standing.cluster.nodes == 1
+        prefill = pool.spec.role == "prefill"
+        share = exchange_share(pool.server, pool.policy, context, prefill=prefill, shared_links=over_nvlink)
     return [
         ReplicaSpec(
             name, pool.server.table, pool.policy, pool.kv_blocks, pool.spec.role, pool.spec.name, layout.dp_attention,
             layout.ranks, standing.nodes(gpus), _nic_bytes_per_s(pool) * layout.ranks,
-            requests.prefix_tokens if shares else 0,
+            requests.prefix_tokens if shares else 0, share,
         )
         for name, gpus in zip(standing.names, standing.gpus, strict=True)
     ]  # fmt: skip
