@@ -15,11 +15,12 @@ class Slow:
     kv: int = 0
     state: str = "waiting"
     priority: int = 0
+    swapped: bool = False
 
 
 class NaiveBatcher:
-    def __init__(self, policy: Policy, capacity: int) -> None:
-        self.p, self.capacity = policy, capacity
+    def __init__(self, policy: Policy, capacity: int, host: int = 0) -> None:
+        self.p, self.capacity, self.host = policy, capacity, host
         self.waiting: list[Slow] = []
         self.running: list[Slow] = []
         self.unseen: list[Slow] = []
@@ -58,7 +59,11 @@ class NaiveBatcher:
         while self.used(self.gain()) > self.capacity:
             r = max(self.running, key=lambda q: (q.priority, self.running.index(q)))
             self.running.remove(r)
+            had = r.kv if r.state == "decoding" else 0
             r.state, r.target, r.kv = "waiting", r.input + r.emitted, 0
+            out_there = sum(self.pages(q.target) for q in self.waiting if q.swapped)
+            if had and self.p.preempt == "swap" and out_there + self.pages(had) <= self.host:
+                r.target, r.swapped = had, True
             self.waiting = sorted([r, *self.waiting], key=lambda q: q.priority)  # a stable sort
             out.append(r.id)
         return out
@@ -82,9 +87,14 @@ class NaiveBatcher:
                 budget -= chunks[-1][1]
         while admit and budget > 0 and self.waiting and len(self.running) < self.p.max_sequences:
             r = self.waiting[0]
-            if (not self.p.chunked and r.target > budget) or not self.fits(r, extra):
+            if r.swapped:
+                extra = max(extra, self.gain())
+            if (not self.p.chunked and r.target > budget and not r.swapped) or not self.fits(r, extra):
                 break
             self.running.append(self.waiting.pop(0))
+            if r.swapped:
+                r.state, r.swapped = "resuming", False
+                continue
             r.state = "prefilling"
             chunks.append((r, min(r.target, budget), 0))
             budget -= chunks[-1][1]
@@ -120,6 +130,10 @@ class NaiveBatcher:
             r.emitted = min(r.output, r.emitted + gain)
         self.steps += bool(decoding)
         emitted = set()
+        self.resumed = [r.id for r in self.running if r.state == "resuming"]
+        for r in self.running:
+            if r.state == "resuming":
+                r.state, r.kv = "decoding", r.target
         for r, new, _ in chunks:
             r.kv += new
             if r.kv == r.target:

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from serving_naive import NaiveBatcher
 
 from simulator.errors import ScenarioError, StalledError, WorkloadError
-from simulator.serving import Batcher, KvBlocks, Policy, PrefixCache, check_invariants, find_policy
+from simulator.serving import Batcher, KvBlocks, Policy, PrefixCache, SwapSpace, check_invariants, find_policy
 
 SMALL = [
     Policy("mixed", 7, 3, 4, mixed=True, chunked=True, reserve="prompt", headroom=0.0),
@@ -31,17 +31,25 @@ DRAFTING = [
     replace(SMALL[3], draft_tokens=3, tokens_per_step=4.0),
     replace(SMALL[5], draft_tokens=3, tokens_per_step=3.3),
 ]
+SWAPPING = [
+    replace(SMALL[0], preempt="swap"),
+    replace(SMALL[1], preempt="swap"),
+    replace(SMALL[5], preempt="swap"),
+    replace(SMALL[4], preempt="swap"),
+    replace(DRAFTING[4], preempt="swap"),
+]
 CAPACITY_TOKENS = 48
+HOST_TOKENS = 30
 
 
 class AgainstNaive(RuleBasedStateMachine):
     faulty = False
 
-    @initialize(policy=st.sampled_from(SMALL + WAITING + DRAFTING))
+    @initialize(policy=st.sampled_from(SMALL + WAITING + DRAFTING + SWAPPING))
     def begin(self, policy: Policy) -> None:
-        pages = CAPACITY_TOKENS // policy.block_tokens
-        self.real = Batcher(policy, KvBlocks(pages, policy.block_tokens))
-        self.naive = NaiveBatcher(policy, pages)
+        pages, host = CAPACITY_TOKENS // policy.block_tokens, HOST_TOKENS // policy.block_tokens
+        self.real = Batcher(policy, KvBlocks(pages, policy.block_tokens, swap=SwapSpace(host, 1e-3)))
+        self.naive = NaiveBatcher(policy, pages, host)
         self.count = 0
         self.asked: dict[int, int] = {}
 
@@ -68,6 +76,7 @@ class AgainstNaive(RuleBasedStateMachine):
             assert reads == pytest.approx(step.decode_kv_tokens + gained) or not decodes
             assert preempted == (list(step.preempted) if k == 0 else [])
             assert emitted == set(outcome.emitted)
+            assert self.naive.resumed == (list(outcome.resumed) if k == times - 1 else [])
             assert done == (set(outcome.finished) if k == times - 1 else set())
 
     @invariant()

@@ -5,6 +5,7 @@ from simulator.serving.blocks import KvBlocks
 from simulator.serving.invariants import INVARIANTS, check_invariants
 from simulator.serving.policy import Policy, find_policy
 from simulator.serving.prefix import PrefixCache
+from simulator.serving.tiers import SwapSpace, Tier
 
 __all__ = [
     "INVARIANTS",
@@ -14,6 +15,8 @@ __all__ = [
     "Policy",
     "PrefixCache",
     "Step",
+    "SwapSpace",
+    "Tier",
     "check_invariants",
     "find_policy",
 ]

@@ -13,6 +13,7 @@ from simulator.serving.blocks import KvBlocks
 from simulator.serving.decodes import Decodes
 from simulator.serving.held import Held, Outcome, Step
 from simulator.serving.policy import Policy
+from simulator.serving.prefix import PrefixCache
 
 __all__ = ["Batcher", "Held", "Outcome", "Step"]
 
@@ -39,6 +40,9 @@ class Batcher:
         self.reserved_tokens = 0
         """Targets of the requests that are prefilling or on their way here."""
         self._chunks: list[tuple[Held, int]] = []
+        self.resuming: list[Held] = []
+        """Admitted with their KV in host memory: they decode after the step that brings it."""
+        self._fetch_s = self._swap_s = 0.0
         self._planned_decodes = self._planned_leap = 0
         self.hold = False
         """Set by who runs several ranks: no new prompt in the next step."""
@@ -100,6 +104,7 @@ class Batcher:
                 enqueue(self.waiting, self.unseen.popleft())
         preempted: list[int] = []
         decodes = 0
+        self._fetch_s = self._swap_s = 0.0
         if policy.mixed:
             preempted = self._make_room()
             decodes = self.decoding.count
@@ -114,17 +119,20 @@ class Batcher:
         self._planned_decodes = decodes
         chunks = tuple([(held.id, new, held.computed) for held, new in self._chunks])
         leap = 1
-        if decodes and not chunks and not preempted:
+        if decodes and not chunks and not preempted and not self.resuming:
             leap = self.decoding.leap(self.blocks.available, self._until_look() if self.unseen else _FAR)
         if self._waits:
             leap = min(leap, policy.wait_steps - self._waited)
         self._planned_leap = leap
-        sequences = self.decoding
-        if policy.tokens_per_step == 1.0:
-            return Step(chunks, decodes, sequences.kv_tokens + decodes, leap, tuple(preempted))
-        part = sequences.steps * policy.tokens_per_step - sequences.ticks
-        reads = sequences.kv_tokens + decodes * (1.0 + part)
-        return Step(chunks, decodes, reads, leap, tuple(preempted), policy.tokens_per_step)
+        sequences, gain = self.decoding, policy.tokens_per_step
+        reads: float = sequences.kv_tokens + decodes
+        if gain != 1.0:
+            reads += decodes * (sequences.steps * gain - sequences.ticks)
+        if not self._fetch_s and not self._swap_s and not self.resuming:
+            return Step(chunks, decodes, reads, leap, tuple(preempted), gain)
+        return Step(
+            chunks, decodes, reads, leap, tuple(preempted), gain, self._fetch_s, self._swap_s, len(self.resuming)
+        )  # fmt: skip
 
     def complete(self, steps: int = 1) -> Outcome:
         """The planned step ran, `steps` times (at most its leap)."""
@@ -145,7 +153,13 @@ class Batcher:
                 emitted.append(held.id)
                 self._prefilled(held, finished)
         self._chunks, self._planned_decodes = [], 0
-        return Outcome(tuple(emitted), tuple(finished))
+        if not self.resuming:
+            return Outcome(tuple(emitted), tuple(finished))
+        resumed, self.resuming = self.resuming, []
+        for held in resumed:
+            self.reserved_tokens -= held.target
+            self.decoding.join(held)
+        return Outcome(tuple(emitted), tuple(finished), tuple([held.id for held in resumed]))
 
     # ---- KV from and to other replicas ------------------------------------------------------------------------
 
@@ -221,19 +235,42 @@ class Batcher:
     def _make_room(self) -> list[int]:
         """Preempt the youngest of the highest class until the decodes' next tokens have pages."""
         preempted: list[int] = []
+        policy = self.policy
         while self.decoding.growth() > self.blocks.available:
             held = victim(self.running)
+            tokens = 0
             if held.joined >= 0:
                 self.decoding.leave(held, self.blocks)
+                tokens = held.input_tokens + held.emitted - 1
             else:
                 self.prefilling.remove(held)
                 self.reserved_tokens -= held.target
             self.decoding.outstanding -= held.output_tokens - held.emitted
             self._release(held)
             held.target, held.computed = held.input_tokens + held.emitted, 0
+            if tokens and policy.preempt == "swap" and self._swap_out(held, tokens):
+                held.target = tokens
             enqueue(self.waiting, held, first=True)
             preempted.append(held.id)
         return preempted
+
+    def _swap_out(self, held: Held, tokens: int) -> bool:
+        """Move a sequence's KV to host memory; False: there is no room."""
+        swap, pages = self.blocks.swap, self.blocks.pages(tokens)
+        if swap is None or swap.used + pages > swap.capacity:
+            return False
+        swap.used += pages
+        held.swapped = pages
+        self._swap_s += swap.token_s * tokens
+        return True
+
+    def _swap_in(self, held: Held) -> None:
+        swap = self.blocks.swap
+        assert swap is not None
+        swap.used -= held.swapped
+        held.swapped = 0
+        self._swap_s += swap.token_s * held.target
+        self.resuming.append(held)
 
     # ---- prompts ----------------------------------------------------------------------------------------------
 
@@ -248,8 +285,13 @@ class Batcher:
             budget -= new
         while admit and budget > 0 and self.waiting and len(self.running) < self.policy.max_sequences:
             held = self.waiting[0]
-            if (not self.policy.chunked and held.target > budget) or not self._admit(held, growth):
+            swapped = held.swapped > 0
+            if swapped and not growth:  # the decodes may run beside it
+                growth = self.decoding.growth()
+            if (not self.policy.chunked and held.target > budget and not swapped) or not self._admit(held, growth):
                 return
+            if swapped:
+                continue
             new = min(held.target - held.computed, budget)
             chunks.append((held, new))
             budget -= new
@@ -279,30 +321,45 @@ class Batcher:
         if policy.headroom and self.running and wanted > room:
             return False
         last = most_tokens(policy, held.input_tokens, held.output_tokens) if policy.reserve == "whole" else held.target
-        shared = self._cached(held)
-        need = blocks.pages(last) - shared * blocks.prefix_pages
-        hits = held.hashes[:shared]
-        idle = blocks.prefix.idle_among(hits) if blocks.prefix is not None else 0
+        prefix = blocks.prefix
+        levels = [] if prefix is None or held.swapped else self._found(held, prefix)
+        cached = len(levels) - sum(map(bool, levels))
+        hits = held.hashes[: len(levels)]
+        here = hits if cached == len(levels) else tuple([b for b, level in zip(hits, levels, strict=True) if not level])
+        need = blocks.pages(last) - cached * blocks.prefix_pages
+        idle = prefix.idle_among(here) if prefix is not None else 0
         if need + growth > blocks.available - idle * blocks.prefix_pages:
             return False
-        if shared and blocks.prefix is not None:
-            blocks.prefix.hold(hits)
-            held.computed = shared * blocks.prefix.block_tokens
+        fetched = 0
+        if prefix is not None and not held.swapped:
+            prefix.asked_tokens += held.target
+            if levels:
+                prefix.hold(here)
+                fetched = len(levels) - cached
+                self._fetch_s += prefix.fetch(hits, levels)
+                held.computed = len(levels) * prefix.block_tokens
         blocks.take(need)
-        held.pages, held.held = need, shared
+        if fetched and prefix is not None:
+            blocks.enter(hits, levels)
+        held.pages, held.held = need - fetched * blocks.prefix_pages, len(levels)
         self.waiting.popleft()
         self.running[held.id] = held
         self.decoding.admitted(held, left)
-        self.prefilling.append(held)
         self.reserved_tokens += held.target
+        if held.swapped:
+            self._swap_in(held)
+        else:
+            self.prefilling.append(held)
         return True
 
-    def _cached(self, held: Held) -> int:
-        """Leading prefix blocks that need no computing; the last prompt token is always computed."""
-        prefix = self.blocks.prefix
-        if prefix is None or not held.hashes:
-            return 0
-        return min(prefix.match(held.hashes), (held.target - 1) // prefix.block_tokens)
+    def _found(self, held: Held, prefix: PrefixCache) -> list[int]:
+        """Where the leading prefix blocks are that need no computing; the last prompt token is always computed."""
+        if not held.hashes:
+            return []
+        most = (held.target - 1) // prefix.block_tokens
+        if prefix.tiers:
+            return prefix.levels(held.hashes[:most])
+        return [0] * min(prefix.match(held.hashes), most)
 
     def _prefilled(self, held: Held, finished: list[int]) -> None:
         """A prompt is complete: its request emits a token and decodes on, or is done."""

@@ -1,7 +1,10 @@
 """The KV memory of one replica, in pages: some private to requests, some shared through the prefix cache."""
 
+from collections.abc import Sequence
+
 from simulator.errors import ScenarioError
 from simulator.serving.prefix import PrefixCache
+from simulator.serving.tiers import SwapSpace
 
 
 class KvBlocks:
@@ -10,12 +13,14 @@ class KvBlocks:
     Raises ScenarioError for a capacity below 1 and for prefix blocks that are not whole pages.
     """
 
-    __slots__ = ("block_tokens", "capacity", "prefix", "prefix_pages", "private")
+    __slots__ = ("block_tokens", "capacity", "prefix", "prefix_pages", "private", "swap")
 
-    def __init__(self, capacity: int, block_tokens: int, prefix: PrefixCache | None = None) -> None:
+    def __init__(
+        self, capacity: int, block_tokens: int, prefix: PrefixCache | None = None, swap: SwapSpace | None = None
+    ) -> None:
         if capacity < 1:
             raise ScenarioError(where="KV cache", given=f"{capacity} blocks", rule="must hold at least one block")
-        self.capacity, self.block_tokens, self.prefix = capacity, block_tokens, prefix
+        self.capacity, self.block_tokens, self.prefix, self.swap = capacity, block_tokens, prefix, swap
         self.private = 0
         self.prefix_pages = 0
         if prefix is not None:
@@ -55,6 +60,14 @@ class KvBlocks:
     def give(self, pages: int) -> None:
         """Return private pages."""
         self.private -= pages
+
+    def enter(self, hashes: tuple[int, ...], levels: Sequence[int]) -> None:
+        """Blocks that come from lower tiers (levels above 0) turn private pages into cached ones."""
+        assert self.prefix is not None
+        for block, level in zip(hashes, levels, strict=True):
+            if level:
+                self.prefix.add(block)
+                self.private -= self.prefix_pages
 
     def share(self, hashes: tuple[int, ...]) -> int:
         """Turn a request's leading private pages into cached ones, block by block; how many blocks were entered.

@@ -8,7 +8,7 @@ class Held:
 
     __slots__ = (
         "computed", "emitted", "finish", "hashes", "held", "id", "input_tokens", "joined", "order", "output_tokens",
-        "pages", "park", "priority", "target",
+        "pages", "park", "priority", "swapped", "target",
     )  # fmt: skip
 
     def __init__(self, number: int, input_tokens: int, output_tokens: int, hashes: tuple[int, ...]) -> None:
@@ -28,6 +28,8 @@ class Held:
         self.order = 0
         self.priority = 0
         """Its class: lower ones are admitted first and preempted last."""
+        self.swapped = 0
+        """Pages of host memory that hold its KV."""
         self.park = False
         """Its pages outlive it, until its KV has been fetched."""
 
@@ -47,11 +49,22 @@ class Step(NamedTuple):
     preempted: tuple[int, ...]
     tokens_per_step: float = 1.0
     """Expected tokens that a decode gains a step."""
+    fetch_s: float = 0.0
+    """Time to fetch prefix blocks from lower tiers, layer by layer beside the computing: the step takes no less."""
+    swap_s: float = 0.0
+    """Time to move the KV of swapped sequences, during which nothing else runs."""
+    resumed: int = 0
+    """Sequences that come back from host memory."""
 
     @property
     def idle(self) -> bool:
         """Nothing to run."""
-        return not self.chunks and not self.decodes
+        return not self.chunks and not self.decodes and not self.resumed
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but decodes."""
+        return not self.chunks and not self.resumed and not self.swap_s
 
 
 class Outcome(NamedTuple):
@@ -60,3 +73,5 @@ class Outcome(NamedTuple):
     emitted: tuple[int, ...]
     """Requests whose prompt is complete: their first token, or, after a preemption, the next one."""
     finished: tuple[int, ...]
+    resumed: tuple[int, ...] = ()
+    """Requests that decode on from the next step, their KV swapped in."""

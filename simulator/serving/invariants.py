@@ -60,8 +60,8 @@ INVARIANTS: dict[str, tuple[str, Callable[[Batcher], bool]]] = {
         lambda b: b.kv_tokens == sum(_tokens_now(b, held) for held in _decoding(b)),
     ),
     "S5": (
-        "a running request is either prefilling or decoding",
-        lambda b: len(b.running) == b.decodes + len(b.prefilling),
+        "a running request is prefilling, decoding or on its way back from host memory: one of these",
+        lambda b: len(b.running) == b.decodes + len(b.prefilling) + len(b.resuming),
     ),
     "S6": (
         "no more sequences run than the policy allows",
@@ -71,6 +71,17 @@ INVARIANTS: dict[str, tuple[str, Callable[[Batcher], bool]]] = {
     "S8": (
         "tokens owed are those that the running requests have not emitted",
         lambda b: b.outstanding == sum(_owed(b, held) for held in b.running.values()),
+    ),
+    "S9": (
+        "no tier holds more blocks than it has room for",
+        lambda b: b.blocks.prefix is None or all(len(tier.blocks) <= tier.capacity for tier in b.blocks.prefix.tiers),
+    ),
+    "S10": (
+        "host memory holds the KV of the waiting requests that were swapped out, and no other",
+        lambda b: (
+            (0 if b.blocks.swap is None else b.blocks.swap.used) == sum(held.swapped for held in b.waiting)
+            and (b.blocks.swap is None or b.blocks.swap.used <= b.blocks.swap.capacity)
+        ),
     ),
 }
 

@@ -48,6 +48,9 @@ class Policy:
     tokens_per_step: float = 1.0
     """Expected tokens that a decode step brings each sequence. Emitted by accumulation: after s steps floor(s x this),
     the same for all sequences, so that runs are reproducible and leaps stay closed."""
+    preempt: Literal["recompute", "swap"] = "recompute"
+    """What becomes of a preempted sequence's KV: computed anew, or moved to host memory while there is room (vLLM's
+    swap of its first scheduler, docs v0.6 "preemption_mode"); a prompt that is not complete is always computed anew."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -69,6 +72,8 @@ class Policy:
                 where="tokens_per_step", given=f"{self.tokens_per_step:g} of {self.draft_tokens} drafted tokens",
                 rule="must lie between 1 and 1 + draft_tokens",
             )  # fmt: skip
+        if self.preempt not in ("recompute", "swap"):
+            raise ScenarioError(where="preempt", given=repr(self.preempt), rule="must be recompute or swap")
         if self.reserve not in ("prompt", "whole"):
             raise ScenarioError(where="reserve", given=repr(self.reserve), rule="must be prompt or whole")
         if not self.chunked and self.reserve != "whole":
