@@ -16,6 +16,7 @@ from simulator.cost.collective.parameters import Parameters, Platform
 from simulator.validation.fit_custom import fit_kernel, predict_rows
 from simulator.validation.fit_networks import fit_networks
 from simulator.validation.fit_platforms import OPS, cells_of, fit_platform, predict, rows_with_links
+from simulator.validation.fit_xgmi import PARENT, PLATFORM, xgmi_kernel, xgmi_platform
 from simulator.validation.libraries import library_key
 from simulator.validation.tables import read_table
 
@@ -58,6 +59,8 @@ def fit_all(rows: pd.DataFrame) -> tuple[Parameters, Results]:
         platforms[str(name)] = fit_platform(str(name), group)
         errors["platforms"][name] = {"rows": len(group), "error": platforms[str(name)].error}
     platforms = {name: with_eager(platform, rows) for name, platform in platforms.items()}
+    if PARENT in platforms:
+        platforms.setdefault(PLATFORM, xgmi_platform(platforms[PARENT]))
     across = nccl_rows[(nccl_rows.nodes_ > 1)]
     networks, errors["networks"] = fit_networks(across, platforms)
     engines = rows[~is_nccl(rows) & (rows["mode"] == "graph")]
@@ -66,6 +69,8 @@ def fit_all(rows: pd.DataFrame) -> tuple[Parameters, Results]:
         kernel = fit_kernel(str(key), str(on), group, platforms)
         kernels.setdefault(str(key), {})[str(on)] = kernel
         errors["custom"][f"{key} {on}"] = {"rows": len(group), "error": kernel.error}
+    if PLATFORM in platforms and PLATFORM not in kernels.setdefault("vllm", {}):
+        kernels["vllm"][PLATFORM], errors["custom"][f"vllm {PLATFORM}"] = xgmi_kernel(platforms)
     return Parameters(platforms, networks, kernels, {}), errors
 
 

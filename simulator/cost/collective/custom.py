@@ -26,6 +26,10 @@ LIMIT_BYTES: dict[str, float] = {
     "tensorrt-llm<1.3": 16 * MIB,
 }
 """A message of this size or more goes to NCCL."""
+KIN: dict[str, str] = {
+    "vllm": "sglang", "sglang": "vllm", "vllm<0.18": "sglang<0.5.14", "sglang<0.5.14": "vllm<0.18",
+}  # fmt: skip
+"""SGLang's kernel is vLLM's by origin: where one was measured on a platform and the other not, it serves both."""
 MULTICAST_FROM_RANKS: dict[str, int] = {"vllm": 4, "sglang": 4, "tensorrt-llm": 4}
 MULTICAST_LIMIT_BYTES: dict[str, float] = {"vllm": 64 * MIB, "sglang": 64 * MIB, "tensorrt-llm": 64 * MIB}
 
@@ -73,12 +77,16 @@ def find_kernel(library: str, links: GroupLinks, parameters: Parameters) -> Cust
     """The fitted kernel of this engine on this group; None where the engine would call NCCL."""
     if not supported(links):
         return None
+    if link_class(links) == "xgmi":
+        library = "vllm"  # on ROCm the engines run one family of kernels, vLLM's port and AITER's
     for key in (library, library.split("<")[0]):
         kernels = parameters.custom.get(key, {})
         kernel = kernels.get(platform_name(links, kernels)[0])
         if kernel is not None:
             return kernel
-    return None
+    kin = parameters.custom.get(KIN.get(library, ""), {})
+    name, exact = platform_name(links, kin)
+    return kin[name] if exact else None
 
 
 def times(

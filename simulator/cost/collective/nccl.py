@@ -25,6 +25,7 @@ def choices(
         large = message_bytes / links.ranks > EXCHANGE_LL_BYTES
         return ((name, "ll"), (name, "simple")), large.astype(np.int64)
     tuned_op = "all_gather" if op == "broadcast" else op
+    algorithm = "ring" if op == "broadcast" else algorithm  # all that NCCL has for it
     candidates, picked = tuner.choose(links, tuned_op, message_bytes)
     if algorithm is None:
         return candidates, picked

@@ -211,7 +211,7 @@ NEAREST: dict[str, str] = {
 }
 DEFAULT_BY_CLASS: dict[str, str] = {
     "nvlink": "hopper.nvlink",
-    "xgmi": "hopper.nvlink",
+    "xgmi": "cdna3.xgmi",
     "pcie": "blackwell_rtx.pcie",
     "network": "hopper.nvlink",
 }
