@@ -54,6 +54,8 @@ class FleetServed(Served):
     master_longest: Ints
     """Most requests that a master held at a time."""
     outages: tuple[Outage, ...]
+    prefix_tokens: tuple[tuple[int, ...], ...]
+    """Per replica: prompt tokens that its prefix caches were asked for, found on the GPU, in the first tier, ..."""
 
 
 def serve_fleet(
@@ -103,4 +105,5 @@ def _served(run: FleetRun, faults: Faults) -> FleetServed:
         kv_bytes_moved=run.lines.bytes_moved, busy_s=np.array([unit.busy_s for unit in run.units]),
         down_s=np.array(down), master_dispatched=np.array([master.dispatched for master in run.masters]),
         master_longest=np.array([master.longest for master in run.masters]), outages=tuple(faults.outages),
+        prefix_tokens=tuple(tuple(unit.counted()) for unit in run.units),
     )  # fmt: skip

@@ -11,14 +11,14 @@ from math import inf
 
 import numpy as np
 
+from simulator.engine.fleet_memory import memory_of, tokens_found
 from simulator.engine.fleet_spec import ReplicaSpec
 from simulator.engine.gaps import Gaps, Row
 from simulator.engine.replica import StepRecord
 from simulator.engine.step_time import Clock
 from simulator.serving.batcher import Batcher, Outcome
-from simulator.serving.blocks import KvBlocks
 from simulator.serving.held import Step
-from simulator.serving.prefix import PrefixCache
+from simulator.serving.tiers import Tier
 
 _FAR = 1 << 62
 IDLE = Step((), 0, 0, 1, ())
@@ -38,8 +38,16 @@ class Attempt:
 class Unit:
     """A replica that runs. The fleet's loop calls `boundary` at `end_s`, `begin` after all that happens at one time."""
 
-    def __init__(self, index: int, spec: ReplicaSpec, clock: Clock, log: list[StepRecord] | None) -> None:
+    def __init__(
+        self, index: int, spec: ReplicaSpec, clock: Clock, log: list[StepRecord] | None,
+        stores: dict[str, Tier] | None = None,
+    ) -> None:  # fmt: skip
         self.index, self.spec, self.log = index, spec, log
+        self._stores = {} if stores is None else stores
+        """Tiers that replicas share, by name."""
+        self.batchers: list[Batcher] = []
+        self.prefix_tokens = [0] * (2 + len(spec.kv_tiers))
+        """Of caches that were lost: prompt tokens asked for, found on the GPU, in the first tier, ..."""
         self.clock = clock
         self.speed = self.next_speed = 1.0
         """Of the step in hand, and of those that begin later."""
@@ -55,18 +63,14 @@ class Unit:
         self.busy_s = 0.0
         self.preempted: list[tuple[int, float]] = []
         """(request, seconds since its last token) of those that the last `begin` preempted."""
+        self.resumed: list[tuple[int, int]] = []
+        """(rank, request) of those whose KV came back from host memory with the last steps."""
         self._reset()
 
     def _reset(self) -> None:
         spec, ranks = self.spec, range(self.spec.ranks)
-        tokens = spec.prefix_block_tokens
-        self.batchers = [
-            Batcher(
-                spec.policy,
-                KvBlocks(spec.kv_blocks, spec.policy.block_tokens, PrefixCache(tokens) if tokens else None),
-            )
-            for _ in ranks
-        ]
+        self.prefix_tokens = self.counted()
+        self.batchers = [Batcher(spec.policy, memory_of(spec, self._stores)) for _ in ranks]
         self.gaps = [Gaps() for _ in ranks]
         for gaps in self.gaps:
             gaps.rows = self.rows
@@ -100,6 +104,10 @@ class Unit:
         self._fresh: list[tuple[int, int]] = []
         self.first_tokens: list[int] = []
         """Requests whose first token came with the last decode step."""
+
+    def counted(self) -> list[int]:
+        """Prompt tokens asked for, found on the GPU, in the first tier, ... from the start."""
+        return tokens_found(self.prefix_tokens, self.batchers)
 
     # ---- what comes -------------------------------------------------------------------------------------------
 
@@ -166,6 +174,11 @@ class Unit:
         self._set(count, seconds, first, last)
         return True
 
+    def waited(self, rank: int, seconds: float) -> None:
+        """A sequence of this rank decodes again, so long after its last token."""
+        self.gaps[rank].waits.append([1, seconds])
+        self._waited.add(rank)
+
     def slow(self, seconds: float) -> bool:
         """The steps in hand end so much later, each by an equal part. True: there are some."""
         if self.busy:
@@ -201,6 +214,7 @@ class Unit:
         for rank in due:
             outcome = self._settle(rank)
             self._touched.add(rank)
+            self.resumed += [(rank, number) for number in outcome.resumed]
             if outcome.finished:
                 self.full = False
                 for number in outcome.finished:
@@ -232,8 +246,7 @@ class Unit:
         for rank, number, since_s in self.joins:
             self._touch(rank)
             self.batchers[rank].join(number)
-            self.gaps[rank].waits.append([1, now - since_s])
-            self._waited.add(rank)
+            self.waited(rank, now - since_s)
             if since_s != since_s:
                 self._fresh.append((rank, number))
         self.joins.clear()
@@ -266,7 +279,7 @@ class Unit:
         self._base[rank] = (
             step.decode_kv_tokens - step.decodes * step.tokens_per_step * self.steps if step.decodes else -inf
         )
-        if step.chunks:
+        if not step.plain:
             self._chunking.add(rank)
         else:
             self._chunking.discard(rank)
@@ -297,7 +310,11 @@ class Unit:
         self._busiest = (decodes, reads)
         if self._chunking:
             chunks = max((plans[rank].chunks for rank in self._chunking), key=lambda c: sum(chunk[1] for chunk in c))
-            seconds = self.clock.chunks_s(Step(chunks, decodes, reads, 1, ()))
+            moved = (
+                max(plans[rank].fetch_s for rank in self._chunking),
+                max(plans[rank].swap_s for rank in self._chunking),
+            )
+            seconds = self.clock.chunks_s(Step(chunks, decodes, reads, 1, (), self._gain, *moved))
             self._set(1, seconds, seconds, seconds)
             return True
         most = (plans[0].leap if len(plans) == 1 else self._heap[0][0] - self.steps) if not self._fresh else 1

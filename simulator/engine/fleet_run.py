@@ -14,6 +14,7 @@ from simulator.engine.replica import StepRecord
 from simulator.engine.step_time import Clock
 from simulator.errors import StalledError
 from simulator.serving.masters import Master
+from simulator.serving.tiers import Tier
 from simulator.workload.closed_loop import ClosedLoop
 from simulator.workload.requests import Requests
 from simulator.workload.streams import stream
@@ -58,10 +59,11 @@ class FleetRun:
 
     def _build(self, fleet: Fleet) -> None:
         clocks: dict[int, Clock] = {}
+        stores: dict[str, Tier] = {}
         self.units: list[Unit] = []
         for index, spec in enumerate(fleet.replicas):
             clock = clocks.setdefault(id(spec.step_time), Clock(spec.step_time))
-            self.units.append(Unit(index, spec, clock, self.steps))
+            self.units.append(Unit(index, spec, clock, self.steps, stores))
         self.loads = [0] * len(self.units)
         self.lines = Lines(fleet, self._expect_move)
         self.masters = [
@@ -251,6 +253,9 @@ class FleetRun:
         outcomes = unit.boundary()
         for number in unit.first_tokens:
             self.token(number, unit)
+        for rank, number in unit.resumed:
+            unit.waited(rank, self.now - self.silent_since.pop(number, nan))
+        unit.resumed.clear()
         for outcome in outcomes:
             for number in outcome.emitted:
                 self.prefilled[number] = self.now

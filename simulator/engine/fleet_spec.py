@@ -26,6 +26,21 @@ it)."""
 
 
 @dataclass(frozen=True, slots=True)
+class KvTierSpec:
+    """A store below the GPU's memory for prefix blocks that were evicted from it."""
+
+    name: str
+    blocks: int
+    """Prefix blocks that it holds; of a rank, or of all replicas together where it is shared."""
+    token_s: float
+    """Seconds to fetch one token's KV for one rank."""
+    fixed_s: float = 0.0
+    """And of a fetch, whatever its size."""
+    shared: bool = False
+    """One store for all replicas that name it, which outlives them; else each rank's own, lost with its replica."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaSpec:
     """One model replica: `ranks` data-parallel attention ranks that step together on `gpus` GPUs."""
 
@@ -44,6 +59,12 @@ class ReplicaSpec:
     """All its NICs (or NVLinks, where pools share a scale-up domain) together, one direction."""
     prefix_block_tokens: int = 0
     """Tokens of one block of its prefix cache; 0: it has none."""
+    kv_tiers: tuple[KvTierSpec, ...] = ()
+    """Where evicted prefix blocks go, in this order."""
+    swap_blocks: int = 0
+    """KV pages of host memory of each rank for sequences that a policy with preempt = "swap" moves out."""
+    swap_token_s: float = 0.0
+    """Seconds to move one token's KV to host memory or back."""
     exchange_share: float = 0.0
     """Share of a step's time in which its own exchange (experts' tokens, sums) fills the NICs that KV comes over; 0: it
     stays inside the node, beside them."""
@@ -170,6 +191,11 @@ class Fleet:
                 if getattr(spec, name) < 1:
                     raise ScenarioError(where=f"{spec.name}: {name}", given=f"{getattr(spec, name)}", rule="at least 1")
             _positive(f"{spec.name}: nic_bytes_per_s", spec.nic_bytes_per_s)
+            if spec.kv_tiers and not spec.prefix_block_tokens:
+                raise ScenarioError(
+                    where=f"{spec.name}: kv_tiers", given=", ".join(tier.name for tier in spec.kv_tiers),
+                    rule="hold blocks of a prefix cache, and there is none", way_out="switch the prefix cache on",
+                )  # fmt: skip
             if not 0.0 <= spec.exchange_share <= 1.0:
                 given = f"{spec.exchange_share:g}"
                 raise ScenarioError(where=f"{spec.name}: exchange_share", given=given, rule="in [0, 1]")

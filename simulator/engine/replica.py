@@ -135,7 +135,7 @@ class _Run:
             for number in step.preempted:
                 self._note_preemption(rank, number)
         busiest = steps[0] if len(steps) == 1 else _busiest(steps)
-        if busiest.chunks:
+        if not busiest.plain:
             seconds = first = last = self.clock.chunks_s(busiest) + self.cold_s
             count, self.cold_s = 1, 0.0
         else:
@@ -178,6 +178,8 @@ class _Run:
                 self.gaps[rank].rows.append((1, 1, gap, 0.0))
             else:
                 self.first[number] = self.now
+        for number in outcome.resumed:
+            self.gaps[rank].waits.append([1, self.now - self.silent_since.pop(number, nan)])
         for number in outcome.finished:
             self.finish[number] = self.now
             self.done += 1
@@ -206,4 +208,6 @@ def _busiest(steps: list[Step]) -> Step:
     decodes = max(step.decodes for step in steps)
     reads = max(step.decode_kv_tokens for step in steps if not step.idle)
     leap = min(step.leap for step in steps if not step.idle)
-    return Step(chunks, decodes, reads, leap, (), steps[0].tokens_per_step)
+    fetch_s, swap_s = max(step.fetch_s for step in steps), max(step.swap_s for step in steps)
+    resumed = max(step.resumed for step in steps)
+    return Step(chunks, decodes, reads, leap, (), steps[0].tokens_per_step, fetch_s, swap_s, resumed)

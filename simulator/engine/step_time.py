@@ -52,8 +52,17 @@ class Clock:
         return found
 
     def chunks_s(self, step: Step) -> float:
-        """Seconds of a step with prompt chunks."""
+        """Seconds of a step with prompt chunks, or one that moves KV from or to other memory.
+
+        Prefix blocks are fetched layer by layer beside the computing (as SGLang's HiCache and vLLM's LMCache connector
+        do); swapped sequences move while nothing runs (vLLM's cache operations come before the step's kernels).
+        """
+        return max(self._computed_s(step), step.fetch_s) + step.swap_s
+
+    def _computed_s(self, step: Step) -> float:
         chunks = step.chunks
+        if not chunks:
+            return self.line(step.decodes, step.decode_kv_tokens)[0] if step.decodes else 0.0
         if len(chunks) == 1:
             _, new, cached = chunks[0]
         else:

@@ -38,6 +38,25 @@ def pool_frame(case: ServingCase, served: FleetServed, steps: pd.DataFrame, seco
     return pd.DataFrame(rows, columns=list(POOL_COLUMNS))
 
 
+TIER_COLUMNS = ("pool", "tier", "prompt_tokens", "found_tokens", "hit_rate")
+"""hit_rate: of the prompt tokens of all admissions."""
+
+
+def tier_frame(case: ServingCase, served: FleetServed) -> pd.DataFrame:
+    """One row a pool with a prefix cache and a place where its blocks are found; columns are TIER_COLUMNS."""
+    rows: list[tuple[object, ...]] = []
+    for pool in case.pools:
+        members = replicas_of(case, pool)
+        spec = case.fleet.replicas[members[0]]
+        if spec.prefix_block_tokens and spec.role != "decode":
+            asked, *found = np.sum([served.prefix_tokens[member] for member in members], axis=0).tolist()
+            names = ("GPU", *(tier.name for tier in spec.kv_tiers))
+            rows += [
+                (pool.name, name, asked, n, n / asked if asked else 0.0) for name, n in zip(names, found, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=list(TIER_COLUMNS))
+
+
 def replicas_of(case: ServingCase, pool: PoolFacts) -> Ints:
     """Indices of a pool's replicas in the fleet."""
     return np.array([i for i, spec in enumerate(case.fleet.replicas) if spec.pool == pool.name], dtype=np.int64)

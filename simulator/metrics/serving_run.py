@@ -9,6 +9,7 @@ steps      one row a step or leap: rank (index of the replica), start_s, time_s,
 pools      serving_pools.POOL_COLUMNS
 series     serving_series.SERIES_COLUMNS
 masters    one row a master: master, dispatched, longest_queue, busy
+tiers      serving_pools.TIER_COLUMNS; no rows without a prefix cache
 outages    one row a fault: kind, target, start_s, end_s, speed, lost_requests, lost_tokens, recovery_s
 """
 
@@ -23,7 +24,7 @@ from simulator.engine.fleet import FleetServed, serve_fleet
 from simulator.metrics.result import Correctness
 from simulator.metrics.serving import duration_s, request_frame, step_frame, summary
 from simulator.metrics.serving_case import ServingCase
-from simulator.metrics.serving_pools import pool_frame
+from simulator.metrics.serving_pools import pool_frame, tier_frame
 from simulator.metrics.serving_series import series_frame
 from simulator.metrics.stability import MEANING, Label, label
 
@@ -48,6 +49,7 @@ class ServingResult:
     series: pd.DataFrame
     masters: pd.DataFrame
     outages: pd.DataFrame
+    tiers: pd.DataFrame
     itl_s: Floats
     """(401,) the least, the 0.25th percentile, ... the greatest time between two tokens."""
     events: int
@@ -71,7 +73,8 @@ def run_serving(case: ServingCase, progress: Callable[[str, float], None] | None
     return ServingResult(
         case, word, _benchmark(case, served), figures_of(requests, pools, seconds, case), requests, steps,
         pools, series_frame(case, served, steps, seconds), _masters(case, served, seconds), _outages(served),
-        _gaps(served), served.events, len(served.rejected), None, _warnings(word, pools, case),
+        tier_frame(case, served), _gaps(served), served.events, len(served.rejected),
+        warnings=_warnings(word, pools, case),
     )  # fmt: skip
 
 

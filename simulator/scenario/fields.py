@@ -1,11 +1,12 @@
 """Kinds of field that scenario files are made of."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from simulator.errors import ShardsimError
-from simulator.units import parse_time
+from simulator.units import parse_bandwidth, parse_bytes, parse_time
 
 Count = Annotated[StrictInt, Field(ge=1, le=1_000_000)]
 Many = Annotated[StrictInt, Field(ge=1, le=100_000_000)]
@@ -54,6 +55,23 @@ def parse_or_refuse(value: str) -> float:
 Time = Annotated[StrictStr, AfterValidator(_time)]
 Limit = Annotated[StrictStr, BeforeValidator(_limit)]
 """A time above 0."""
+
+
+def _more_than_none(parse: Callable[[str], float]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        try:
+            amount = parse(value)
+        except ShardsimError as error:
+            raise ValueError(f"{error.rule}; {error.way_out}") from None
+        if amount <= 0:
+            raise ValueError("must be more than 0")
+        return value
+
+    return check
+
+
+Size = Annotated[StrictStr, AfterValidator(_more_than_none(parse_bytes))]
+Rate = Annotated[StrictStr, AfterValidator(_more_than_none(parse_bandwidth))]
 
 
 class Part(BaseModel):

@@ -25,6 +25,7 @@ from simulator.scenario.serving_exchange import exchange_share
 from simulator.scenario.serving_facts import serving_facts
 from simulator.scenario.serving_faults import faults_of
 from simulator.scenario.serving_place import Standing, stand
+from simulator.scenario.serving_tiers import swap_of, tiers_of
 from simulator.scenario.traffic import Traffic, traffic_of
 from simulator.serving.policy import Policy, find_policy
 from simulator.serving.router import POLICIES
@@ -134,7 +135,7 @@ def _engine(entry: Entry) -> tuple[EngineProfile, Policy]:
             own, max_batched_tokens=told.max_batched_tokens or own.max_batched_tokens,
             max_sequences=told.max_sequences or own.max_sequences,
             chunked=own.chunked if told.chunked is None else told.chunked,
-            poll_steps=told.poll_steps or own.poll_steps,
+            poll_steps=told.poll_steps or own.poll_steps, preempt=told.preempt or own.preempt,
             draft_tokens=drafted.tokens if drafted else 0,
             tokens_per_step=drafted.tokens_per_step if drafted else 1.0,
         )  # fmt: skip
@@ -235,11 +236,14 @@ def _replicas(entry: Entry, pool: _Pool, requests: Requests) -> list[ReplicaSpec
         over_nvlink = standing.cluster.nodes == 1
         prefill = pool.spec.role == "prefill"
         share = exchange_share(pool.server, pool.policy, context, prefill=prefill, shared_links=over_nvlink)
+    prefix_tokens = requests.prefix_tokens if shares else 0
+    # Prompts alone use a prefix cache; a decode replica's KV comes from elsewhere.
+    tiers = tiers_of(entry, pool.server, prefix_tokens) if pool.spec.role != "decode" else ()
     return [
         ReplicaSpec(
             name, pool.server.table, pool.policy, pool.kv_blocks, pool.spec.role, pool.spec.name, layout.dp_attention,
             layout.ranks, standing.nodes(gpus), _nic_bytes_per_s(pool) * layout.ranks,
-            requests.prefix_tokens if shares else 0, share,
+            prefix_tokens, tiers, *swap_of(entry, pool.server, pool.policy.block_tokens), share,
         )
         for name, gpus in zip(standing.names, standing.gpus, strict=True)
     ]  # fmt: skip

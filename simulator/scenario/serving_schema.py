@@ -6,7 +6,21 @@ from pydantic import BeforeValidator, Field, StrictBool, StrictStr, model_valida
 
 from simulator.cost.collective.transfer import Engine as TransferEngine
 from simulator.engine.fleet_spec import FirstToken
-from simulator.scenario.fields import Count, Limit, Many, Name, Natural, Number, Part, Positive, Share, Text, Time
+from simulator.scenario.fields import (
+    Count,
+    Limit,
+    Many,
+    Name,
+    Natural,
+    Number,
+    Part,
+    Positive,
+    Rate,
+    Share,
+    Size,
+    Text,
+    Time,
+)
 
 Arrivals = Literal["poisson", "gamma", "constant", "closed_loop", "curve", "day", "trace"]
 TraceFormat = Literal["auto", "azure", "mooncake", "burstgpt", "servegen", "vllm"]
@@ -123,6 +137,18 @@ class SpeculationSpec(Part):
     draft_share: Share = Field(default=0.0, description="time of drafting one token over that of a decode step")
 
 
+class KvTierSpec(Part):
+    """A store for prefix blocks that the GPU has no more room for."""
+
+    name: Name
+    size: Size = Field(description='of each replica, e.g. "512 GiB"; of all together where it is shared')
+    bandwidth: Rate | None = Field(
+        default=None, description='to one replica, e.g. "50 GB/s"; left out: its GPUs\' PCIe, together'
+    )
+    latency: Time = Field(default="0 s", description="of a fetch, whatever its size")
+    shared: StrictBool = Field(default=False, description="one store for all replicas, which outlives them")
+
+
 class ServingSpec(Part):
     """How servers are started, where it is not the engine's default."""
 
@@ -134,8 +160,26 @@ class ServingSpec(Part):
         default=None, description="of the GPU (TensorRT-LLM: of what weights leave), for the KV cache and the rest"
     )
     prefix_cache: StrictBool | None = Field(default=None, description="left out: on where prompts share anything")
+    kv_tiers: list[KvTierSpec] = Field(
+        default=[], description="where evicted prefix blocks go, in this order: host memory, a remote store"
+    )
+    preempt: Literal["recompute", "swap"] | None = Field(
+        default=None, description="what becomes of a preempted sequence's KV"
+    )
+    swap_space: Size | None = Field(
+        default=None, description='preempt: swap: host memory of each replica; left out: "4 GiB" a GPU'
+    )
     speculation: SpeculationSpec | None = None
     first_token: FirstToken | None = Field(default=None, description="of pools apart: when the client sees it")
+
+    @model_validator(mode="after")
+    def _swaps(self) -> "ServingSpec":
+        if self.swap_space is not None and self.preempt != "swap":
+            raise ValueError("has swap_space, which only preempt: swap uses; add it, or take swap_space out")
+        names = [tier.name for tier in self.kv_tiers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"kv_tiers have one name twice ({', '.join(names)}); rename one")
+        return self
 
 
 class TransferField(Part):

@@ -58,6 +58,7 @@ def _body(run: Run, plots: Plots) -> str:
         section("What users felt", _felt(result) + tag("div", plots.all(figures.distributions(result)), class_="grid")),
         section("Over time", tag("div", plots.all(figures.over_time(result)), class_="grid")),
         section("Pools", _pools(result), lead=_POOLS),
+        section("Prefix cache", _tiers(result), lead=_TIERS),
         section("Masters", _masters(result), lead=_MASTERS),
         section("Faults", _outages(result), lead=_fault_lead(result)),
         section("Where the figures come from", _sources(result), opened=False),
@@ -74,6 +75,19 @@ _POOLS = (
     "HBM bandwidth and of the bf16 peak, from which power is estimated."
 )
 _MASTERS = "Busy: share of the time spent on dispatching; near 100 % a master is the bottleneck and its queue grows."
+
+
+_TIERS = "Where the leading blocks of prompts were found, of all that were asked for; the rest was computed."
+
+
+def _tiers(result: ServingResult) -> str:
+    if not len(result.tiers):
+        return ""
+    rows = [
+        (t["pool"], t["tier"], f"{t['prompt_tokens']:,}", f"{t['found_tokens']:,}", f"{t['hit_rate']:.1%}")
+        for t in result.tiers.to_dict("records")
+    ]
+    return table(("pool", "found", "prompt tokens", "of these here", "hit rate"), rows, numeric=(2, 3, 4))
 
 
 def _felt(result: ServingResult) -> str:
