@@ -54,7 +54,9 @@ def _told(command: Callable[P, int | None]) -> Callable[P, None]:
             typer.echo(f"shardsim: {error}", err=True)
             raise typer.Exit(error.exit_status) from None
         except KeyboardInterrupt:
-            typer.echo("shardsim: interrupted; nothing was written", err=True)
+            kept = kwargs.get("journal")
+            said = f"the journal {kept} keeps what was found" if kept else "nothing was written"
+            typer.echo(f"shardsim: interrupted; {said}", err=True)
             raise typer.Exit(130) from None
         if status:
             raise typer.Exit(status)
@@ -142,11 +144,12 @@ def compare(
     ] = None,
     settings: Settings = None,
     json: Json = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="also write a page to open from disk")] = None,
 ) -> None:
     """Put a measured benchmark beside its prediction, or two scenarios or runs beside each other."""
     from simulator.commands.compare import compare_command
 
-    compare_command(first, second, settings or [], as_json=json)
+    compare_command(first, second, settings or [], as_json=json, page=html)
 
 
 @app.command()
@@ -166,11 +169,12 @@ def calibrate(
 @_told
 def schema(
     topology: Annotated[bool, typer.Option("--topology", help="of topology files instead")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="of plans' files instead")] = False,
 ) -> None:
     """Print the JSON schema of scenario files, for editors."""
     from simulator.commands.show import schema_command
 
-    schema_command(topology)
+    schema_command(topology, plan)
 
 
 @app.command("list")

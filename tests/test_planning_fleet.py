@@ -8,7 +8,8 @@ import pytest
 from planning_questions import SPACE, question
 
 from simulator.cost.table import Speculation
-from simulator.engine.fleet import serve_fleet
+from simulator.engine.fleet import FleetServed, serve_fleet
+from simulator.engine.fleet_spec import Fleet
 from simulator.planning import fleet as fleets
 from simulator.planning import search
 from simulator.planning.assess import Assessed, assess
@@ -18,15 +19,17 @@ from simulator.planning.fleet import FleetRuns, FleetTask, on_fleet
 from simulator.planning.handover import FIRST_TOKEN, HANDOVER_S, MOVER, line_bytes_per_s
 from simulator.planning.plan import plan
 from simulator.planning.question import Question
+from simulator.planning.result import Role
 from simulator.planning.simulate import Replays, Task, replay_table
 from simulator.validation import table_pd
+from simulator.workload import Requests
 
 ONE = replace(SPACE, tp=(1,), pp=(1,))
 APART = replace(ONE, modes=("separated",))
 
 
 @lru_cache(maxsize=8)
-def parts(asked: Question, *roles: str) -> tuple[Assessed, ...]:
+def parts(asked: Question, *roles: Role) -> tuple[Assessed, ...]:
     (design,), _ = designs(asked)
     found = {a.role: a for a in assess((asked, (design,)))}
     return tuple(found[role] for role in roles)
@@ -112,17 +115,15 @@ def test_a_fleet_that_falls_short_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
     asked = question(objective="min_gpus", rate=30.0, gpus=8, space=ONE)
     before = search.find(asked, InProcess())
     assert before.winner is not None
-    slow = lambda *given, **more: serve_fleet(*_slowed(given), **more)  # noqa: E731
-    monkeypatch.setattr(fleets, "serve_fleet", slow)
+    monkeypatch.setattr(fleets, "serve_fleet", _slowly)
     after = search.find(asked, InProcess())
     assert after.winner is None
     assert any(e.status == "misses" and e.reason.startswith("as a fleet") for e in after.evaluations)
 
 
-def _slowed(given: tuple[object, ...]) -> tuple[object, ...]:
-    requests, fleet = given
-    masters = tuple(replace(master, dispatch_s=0.1) for master in fleet.masters)  # type: ignore[attr-defined]
-    return requests, replace(fleet, masters=masters)  # type: ignore[type-var]
+def _slowly(requests: Requests, fleet: Fleet, *, log: bool) -> FleetServed:
+    masters = tuple(replace(master, dispatch_s=0.1) for master in fleet.masters)
+    return serve_fleet(requests, replace(fleet, masters=masters), log=log)
 
 
 def held(asked: Question) -> float:

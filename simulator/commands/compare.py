@@ -10,6 +10,7 @@ from simulator.commands.run import run_command
 from simulator.errors import DataError, ScenarioError
 from simulator.metrics.compare import Side
 from simulator.report.compare import beside, comparison_json, comparison_lines, read_sides
+from simulator.report.compare_page import write_page
 from simulator.scenario.document import read_document
 from simulator.scenario.load import find_scenario
 
@@ -18,8 +19,10 @@ MOST_SIDES = 8
 """Columns that a terminal can take."""
 
 
-def compare_command(first: str, second: str | None, settings: Sequence[str], *, as_json: bool) -> None:
-    """Print the comparison. Scenarios are simulated, questions planned; files and folders are read.
+def compare_command(
+    first: str, second: str | None, settings: Sequence[str], *, as_json: bool, page: Path | None = None
+) -> None:
+    """Print the comparison, and write it as a page. Scenarios are simulated, questions planned; files are read.
 
     Raises OutputError, DataError or ScenarioError, each of one line.
     """
@@ -36,6 +39,8 @@ def compare_command(first: str, second: str | None, settings: Sequence[str], *, 
         raise ScenarioError(
             where="compare", given=f"{len(sides)} runs", rule=f"at most {MOST_SIDES} stand side by side"
         )
+    if page is not None:
+        write_page(page, sides)
     if as_json:
         print(json.dumps(comparison_json(sides), indent=2, allow_nan=False))
     else:

@@ -16,7 +16,7 @@ from simulator.program.listing import listing
 from simulator.program.sharding import coordinate
 from simulator.program.work import Sequence as WorkSequence
 from simulator.scenario.load import find_scenario, list_plans, list_scenarios, load_scenario, schema_json
-from simulator.scenario.plan_resolve import load_plan
+from simulator.scenario.plan_resolve import load_plan, plan_schema_json
 from simulator.scenario.resolve import resolve
 from simulator.scenario.topology_file import list_topologies, load_topology, topology_schema
 from simulator.units import format_bandwidth, format_bytes
@@ -24,9 +24,11 @@ from simulator.units import format_bandwidth, format_bytes
 Row = dict[str, object]
 
 
-def schema_command(topology: bool) -> None:
+def schema_command(topology: bool, plan: bool = False) -> None:
     """Print a JSON schema."""
-    print(json.dumps(topology_schema() if topology else schema_json(), indent=2))
+    if topology and plan:
+        raise ScenarioError(where="schema", given="--topology --plan", rule="are two schemas", way_out="ask for one")
+    print(json.dumps(topology_schema() if topology else plan_schema_json() if plan else schema_json(), indent=2))
 
 
 def list_command(what: str, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from simulator.engine.server import REQUEST_S, ROUTING_SKEW, TOKEN_S, Server, kv
 from simulator.errors import DoesNotFitError, ShardsimError
 from simulator.model.architecture import MixtureOfExperts
 from simulator.planning.coarse import coarse_table
-from simulator.planning.designs import Design, alone, setup_of
+from simulator.planning.designs import Design, alone, brief, setup_of
 from simulator.planning.handover import transfer_s
 from simulator.planning.piped import Piped, piped
 from simulator.planning.question import Question
@@ -82,9 +82,9 @@ def _memory(question: Question, design: Design) -> float | Why:
         setup = setup_of(question, design)
         tokens = lane_tokens(setup, kv_memory_bytes(setup), question)
     except DoesNotFitError as error:
-        return "no_memory", str(error), "kv_memory"
+        return "no_memory", f"{error.given}: none is left for KV", "kv_memory"
     except ShardsimError as error:
-        return "illegal", str(error), "layout"
+        return "illegal", brief(error), "layout"
     longest = question.traffic.input_tokens + question.traffic.output_tokens
     if tokens < longest:
         return "no_memory", f"KV memory holds {tokens:.0f} tokens a rank, and one request needs {longest}", "kv_memory"
@@ -104,7 +104,7 @@ def _alive(question: Question, alive: list[tuple[Design, float]], roles: list[Ro
             for design, tokens in alive:
                 found += _curves(question, design, table, tokens, able)
     except ShardsimError as error:
-        return [_refused(question, d, role, "illegal", str(error), "layout") for role in roles for d, _ in alive]
+        return [_refused(question, d, role, "illegal", brief(error), "layout") for role in roles for d, _ in alive]
     return found
 
 

@@ -1,36 +1,18 @@
 """How sure an answer is: where its costs come from, and how far such answers lay from measurements."""
 
-from dataclasses import dataclass
 from math import ceil
 
 from simulator.planning.budget import Phase, provenance_shares
 from simulator.planning.question import Question
 from simulator.planning.result import BudgetItem, Confidence, Evaluation, Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """Median relative errors of replayed serving runs, docs/serving.md."""
-
-    ttft: float
-    tpot: float
-    e2el: float
-    throughput: float
-    source: str
-
-
-CLOSED_LOOP = Validated(
-    ttft=0.30, tpot=0.18, e2el=0.37, throughput=0.27,
-    source="2,228 closed-loop runs of vLLM, SGLang and TensorRT-LLM replayed, docs/serving.md, 2026-11-23",
-)  # fmt: skip
-"""Of whole served runs, whose set-ups are not always told: more than the 5 to 15 % of single kernels."""
+from simulator.planning.validated import Validated, validated
 
 
 def confidence_of(question: Question, winner: Evaluation, budget: tuple[BudgetItem, ...]) -> Confidence:
     """Intervals of one median error each way: about half of validated runs lie inside."""
     score = winner.score
     assert score is not None
-    known, intervals = CLOSED_LOOP, []
+    known, intervals = validated(question, separated=winner.candidate.separated), []
     for name, value, error in (
         ("ttft_s", score.ttft_s, known.ttft), ("tpot_s", score.tpot_s, known.tpot),
         ("e2el_s", score.e2el_s, known.e2el), ("load_requests_per_s", score.load_requests_per_s, known.throughput),

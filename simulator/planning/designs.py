@@ -7,7 +7,7 @@ from itertools import product
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup
 from simulator.engine.server import PROMPT_OP_S
-from simulator.errors import LayoutError
+from simulator.errors import LayoutError, ShardsimError
 from simulator.model.architecture import Architecture, LatentAttention, MixtureOfExperts
 from simulator.model.quantization import canonical_dtype, override, with_precision
 from simulator.parallel.layout import Layout
@@ -123,8 +123,13 @@ def _illegal(model: Architecture, layout: Layout, engine: str) -> str:
     try:
         check_layout(model, layout)
     except LayoutError as error:
-        return str(error)
+        return brief(error)
     return ""
+
+
+def brief(error: ShardsimError) -> str:
+    """What is wrong, without the file it stands in or a way out: the other candidates are that."""
+    return " ".join(part for part in (error.where, error.given, error.rule) if part)
 
 
 def layouts(question: Question, platform: Platform, model: Architecture) -> Iterator[Layout]:

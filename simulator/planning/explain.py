@@ -4,23 +4,43 @@ from collections import Counter
 from collections.abc import Sequence
 
 from simulator.planning.budget import Phase, step_budget
+from simulator.planning.execute import Executor
 from simulator.planning.question import Question
-from simulator.planning.result import BudgetItem, Constraint, Evaluation, Explanation, Limit, Score
-from simulator.planning.search import Found
+from simulator.planning.result import BudgetItem, Constraint, Evaluation, Explanation, Limit, Score, Sensitivity
+from simulator.planning.search import Found, held
 from simulator.planning.sizing import Sized, rank
+from simulator.planning.whatif import sensitivity
 
 ASPECTS = ("platform", "precision", "kv_cache", "engine", "tp", "pp", "dp_attention", "ep")
 
 
-def explanations(question: Question, found: Found) -> tuple[Explanation, ...]:
+HOW = {"fleet": "as a fleet", "simulated": "simulated", "steady": "by steady state"}
+
+
+def explanations(question: Question, found: Found, executor: Executor) -> tuple[Explanation, ...]:
     """The winner's, then the best candidate that differs from it in one aspect only, for each aspect."""
     winner = found.winner
     if winner is None:
         return ()
-    told = [_explained(question, winner, _winner_text(found), with_budget=True)]
-    for aspect, other in neighbours(found.sized, winner):
-        told.append(_explained(question, other, _neighbour_text(question, winner, other, aspect), with_budget=False))
-    return tuple(told)
+    told = [(winner, _winner_text(found))]
+    told += [(o, _neighbour_text(question, winner, o, what)) for what, o in neighbours(found.sized, winner)]
+    moved = iter(sensitivity(question, [(s, simulated(found, s)) for s, _ in told if s.evaluation.holds], executor))
+    return tuple(
+        _explained(question, sized, text, next(moved) if sized.evaluation.holds else ()) for sized, text in told
+    )
+
+
+def simulated(found: Found, sized: Sized) -> tuple[float, ...]:
+    """The most that a replica of each part held, in the same proportion as their fleet; by steady state where it was
+    not simulated."""
+    score = sized.evaluation.score
+    assert score is not None
+    loads = [held(found.points[part]) if part in found.points else 0.0 for part in sized.parts]
+    if min(loads) <= 0.0 or sized.evaluation.status != "confirmed":
+        loads = [part.curve.held if part.curve else 0.0 for part in sized.parts]
+    pools = sized.evaluation.candidate.pools
+    alone = min(load * pool.replicas for load, pool in zip(loads, pools, strict=True))
+    return tuple(load * score.load_requests_per_s / alone for load in loads)
 
 
 def neighbours(sized: Sequence[Sized], winner: Sized) -> list[tuple[str, Sized]]:
@@ -84,11 +104,11 @@ def budgets(question: Question, sized: Sized) -> tuple[BudgetItem, ...]:
     return tuple(found)
 
 
-def _explained(question: Question, sized: Sized, text: str, *, with_budget: bool) -> Explanation:
+def _explained(question: Question, sized: Sized, text: str, moved: tuple[Sensitivity, ...]) -> Explanation:
     evaluation = sized.evaluation
     reached = limits(question, evaluation.score) if evaluation.score else ()
-    budget = budgets(question, sized) if with_budget else ()
-    return Explanation(evaluation.candidate.id, text, evaluation.binding, reached, budget)
+    budget = budgets(question, sized) if evaluation.holds else ()
+    return Explanation(evaluation.candidate.id, text, evaluation.binding, reached, budget, moved)
 
 
 def _winner_text(found: Found) -> str:
@@ -113,7 +133,7 @@ def _neighbour_text(question: Question, winner: Sized, other: Sized, aspect: str
     what = {"min_gpus": "GPUs", "max_load": "load", "min_cost": "cost", "pareto": "load per GPU"}[question.objective]
     worse = abs(mine / best - 1.0) if best else 0.0
     told = f"{worse:.0%} {'less' if best < 0 else 'more'} {what}" if mine > best else f"as good in {what}"
-    how = "simulated" if evaluation.status == "confirmed" else "by steady state"
+    how = HOW[evaluation.score.method]
     return f"Differs in {aspect}: {told} ({how}); {evaluation.reason}."
 
 

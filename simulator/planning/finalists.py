@@ -9,7 +9,7 @@ from simulator.planning.question import Question
 from simulator.planning.result import Candidate, Evaluation, LoadPoint
 from simulator.planning.sizing import Sized, order_key, pool_of, promises, score_at, sentence
 
-FLEETS = 3
+FLEETS = 4
 """Candidates that run as fleets at least, and the best of each kind of hardware."""
 SPEND = 20_000
 """Requests: while so many have not been simulated, candidates run whose best case promises more than the winner has."""
@@ -75,7 +75,11 @@ def as_fleet(question: Question, sized: Sized, found: FleetFound) -> Sized:
     at = point_at(found.points, load)
     pools = tuple(pool_of(question, part, n) for part, n in zip(sized.parts, found.counts, strict=True))
     before = evaluation.score
-    kv = before.kv_used_share * min(1.0, at.decode_batch / before.decode_batch) if before and before.decode_batch else 0
+    kv = (
+        before.kv_used_share * min(1.0, at.decode_batch / before.decode_batch)
+        if before and before.decode_batch
+        else 0.0
+    )
     score = score_at(question, "fleet", pools, found.most, load, (at.ttft_s, at.tpot_s, at.e2el_s), at.decode_batch, kv)
     candidate = Candidate(evaluation.candidate.id, pools)
     told = Evaluation(

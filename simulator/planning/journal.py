@@ -231,11 +231,14 @@ class Resuming:
             if key not in self.journal:
                 missing.setdefault(key, index)
         coming = self._run(function, tasks, list(missing.values()))
+        fresh: dict[str, R] = {}
         for key in keys:
             while key not in self.journal:
                 index, result = next(coming)
                 self.journal.add(keys[index], name, result)
-            yield decode(kind, self.journal.get(key))
+                fresh[keys[index]] = result
+            # What was just computed equals what the journal would give back, which takes a while to read.
+            yield fresh[key] if key in fresh else decode(kind, self.journal.get(key))
 
     def _run(self, function: Callable[[T], R], tasks: Sequence[T], todo: Sequence[int]) -> Iterator[tuple[int, R]]:
         """(index into `tasks`, result), as they come where the executor can tell, else in order."""

@@ -38,6 +38,8 @@ class Traffic:
     trace: str = ""
     """A file of Mooncake's schema: timestamp in ms, input_length, output_length, hash_ids."""
     trace_requests: int = 0
+    trace_speed: float = 1.0
+    """How much faster than it was recorded."""
     shared_prefix_tokens: int = 0
     goodput_ms: Mapping[str, float] = field(default_factory=dict)
     """Limits of ttft, tpot and e2el in milliseconds."""
@@ -66,7 +68,8 @@ def benchmark_command(traffic: Traffic, model: str, host: str = "localhost", *, 
 
 def _trace(traffic: Traffic) -> list[str]:
     words = ["--dataset-name", "timed_trace", "--dataset-path", traffic.trace, "--self-timed"]
-    words += ["--timed-trace-chunk-hash-size", str(TRACE_BLOCK_TOKENS), "--timed-trace-sec-multiplier", "0.001"]
+    words += ["--timed-trace-chunk-hash-size", str(TRACE_BLOCK_TOKENS), "--timed-trace-sec-multiplier"]
+    words.append(f"{0.001 / traffic.trace_speed:.4g}")
     return words + (["--num-prompts", str(traffic.trace_requests), "--no-oversample"] if traffic.trace_requests else [])
 
 

@@ -65,18 +65,26 @@ def pool_launch(pool: PoolPlan, asked: Asked, engine: Engine, per_node: Mapping[
 def planned_traffic(result: PlanResult, evaluation: Evaluation) -> Traffic:
     """The planned load as a benchmark sends it: the asked rate, else the most that the candidate holds.
 
-    Lengths evenly from [ratio x most, most] are sent so; what spreads wider (a trace) is sent at its means.
+    Lengths evenly from [ratio x most, most] are sent so; what spreads wider (a trace) is sent at its means. A trace of
+    Mooncake's schema (.jsonl) is sent as it is, at the planned rate.
     """
     asked, score = result.asked, evaluation.score
+    limits = {"ttft": asked.slo.ttft_s, "tpot": asked.slo.tpot_s, "e2el": asked.slo.e2el_s}
+    goodput = {name: 1e3 * limit for name, limit in limits.items() if limit is not None}
+    if asked.trace.endswith(".jsonl") and asked.requests_per_s:
+        return Traffic(
+            asked.mean_input_tokens, asked.mean_output_tokens, trace=asked.trace, trace_speed=asked.trace_speed,
+            goodput_ms=goodput,
+        )  # fmt: skip
     rate = asked.requests_per_s or (score.load_requests_per_s if score is not None else 0.0)
     spread = max(0.0, asked.max_input_tokens / asked.mean_input_tokens - 1.0)
-    limits = {"ttft": asked.slo.ttft_s, "tpot": asked.slo.tpot_s, "e2el": asked.slo.e2el_s}
     return Traffic(
         asked.mean_input_tokens,
         asked.mean_output_tokens,
         rate_per_s=rate,
         spread=spread if spread < 1.0 else 0.0,
-        goodput_ms={name: 1e3 * limit for name, limit in limits.items() if limit is not None},
+        shared_prefix_tokens=asked.shared_tokens,
+        goodput_ms=goodput,
     )
 
 

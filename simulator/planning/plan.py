@@ -1,5 +1,6 @@
 """A plan: the question answered, explained, and told with its confidence."""
 
+from dataclasses import replace
 from time import perf_counter
 
 from simulator.planning.confidence import confidence_of
@@ -7,18 +8,17 @@ from simulator.planning.execute import Executor
 from simulator.planning.explain import binding_of, explanations, relax
 from simulator.planning.fleet import FleetTask
 from simulator.planning.pareto import fronts
-from simulator.planning.question import Question
+from simulator.planning.question import Question, Traffic, trace_rate
 from simulator.planning.result import Asked, PlanResult, Price, TrafficPoint
-from simulator.planning.search import Found, find, held
+from simulator.planning.search import Found, find
 from simulator.planning.timeline import timeline
-from simulator.planning.whatif import sensitivity
 
 
 def plan(question: Question, executor: Executor) -> PlanResult:
     """The answer to a question. Raises nothing where nothing fits: then there is no winner, and `relax` says why."""
     start = perf_counter()
     found = find(question, executor)
-    told = explanations(question, found)
+    told = explanations(question, found, executor)
     winner = found.winner
     evaluation = winner.evaluation if winner else None
     confidence = confidence_of(question, evaluation, told[0].budget) if evaluation else None
@@ -29,8 +29,8 @@ def plan(question: Question, executor: Executor) -> PlanResult:
         winner=evaluation,
         evaluations=found.evaluations,
         pareto=fronts(found.evaluations),
-        explanations=told,
-        sensitivity=sensitivity(question, winner, _simulated(found), executor) if winner else (),
+        explanations=tuple(replace(each, sensitivity=()) if not i else each for i, each in enumerate(told)),
+        sensitivity=told[0].sensitivity if told else (),
         confidence=confidence,
         binding=evaluation.binding if evaluation else binding_of(found.evaluations),
         relax=() if winner else relax(question, found),
@@ -39,18 +39,6 @@ def plan(question: Question, executor: Executor) -> PlanResult:
         notes=_notes(question, found),
         elapsed_s=perf_counter() - start,
     )
-
-
-def _simulated(found: Found) -> tuple[float, ...]:
-    """The most that a replica of each of the winner's parts held, in the same proportion as their fleet."""
-    winner = found.winner
-    if winner is None or winner.evaluation.score is None:
-        return ()
-    loads = [held(found.points[part]) for part in winner.parts]
-    pools = winner.evaluation.candidate.pools
-    alone = min(load * pool.replicas for load, pool in zip(loads, pools, strict=True))
-    factor = winner.evaluation.score.load_requests_per_s / alone
-    return tuple(load * factor for load in loads)
 
 
 def asked(question: Question) -> Asked:
@@ -64,8 +52,14 @@ def asked(question: Question) -> Asked:
             for p in question.platforms
             if p.usd_per_gpu_hour is not None
         ),
-        traffic.trace_path, traffic.cached_share,
+        traffic.trace_path, _trace_speed(traffic), traffic.shared_tokens,
     )  # fmt: skip
+
+
+def _trace_speed(traffic: Traffic) -> float:
+    if traffic.trace is None or traffic.requests_per_s is None:
+        return 1.0
+    return traffic.requests_per_s / trace_rate(traffic.trace)
 
 
 def traffic_text(question: Question) -> str:

@@ -161,6 +161,8 @@ class Explanation:
     binding: Constraint
     limits: tuple[Limit, ...]
     budget: tuple[BudgetItem, ...] = ()
+    sensitivity: tuple["Sensitivity", ...] = ()
+    """Of a neighbour; the winner's, and more of it, is the plan's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +281,10 @@ class Asked:
     prices: tuple[Price, ...]
     trace: str = ""
     """Path of the trace, as the question names it; empty: lengths and a rate were given."""
-    cached_share: float = 0.0
-    """Part of a mean prompt that all prompts begin with."""
+    trace_speed: float = 1.0
+    """The asked rate over the trace's own."""
+    shared_tokens: int = 0
+    """Tokens that all prompts begin with, kept by prefix caches."""
 
 
 @dataclass(frozen=True, slots=True)

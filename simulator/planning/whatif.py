@@ -3,7 +3,7 @@
 Each part's simulated load is taken to change as its steady-state load does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -18,6 +18,8 @@ from simulator.planning.sizing import Sized, counts_for, pool_of, score_at
 
 MORE = 0.1
 LONGER = 0.2
+FEW = ("10 % more traffic", "20 % longer prompts")
+"""Of a neighbour; with the loss of a node."""
 ROOM = 4
 """A change may ask for so many times the GPUs there are before it counts as beyond them."""
 
@@ -32,22 +34,40 @@ class Change:
 
 
 def sensitivity(
-    question: Question, winner: Sized, simulated: tuple[float, ...], executor: Executor
-) -> tuple[Sensitivity, ...]:
-    """Every change that means something for this question; `simulated`: the most that each part's replica held."""
+    question: Question, subjects: Sequence[tuple[Sized, tuple[float, ...]]], executor: Executor
+) -> tuple[tuple[Sensitivity, ...], ...]:
+    """For each candidate, what the changes do that mean something for this question: every one for the first, the
+    winner; the `FEW` for its neighbours. With each goes the most that each part's replica held."""
     wide = _wide(question)
-    changes = list(_changes(wide, _designs(winner)))
-    again = list(executor.map(_again, [(change, winner.parts) for change in changes]))
-    metric, before = _metric(question, winner.evaluation.score)
-    assert before is not None
-    steady = [part.curve.held if part.curve else 1.0 for part in winner.parts]
+    changes = [
+        [c for c in _changes(wide, _designs(sized)) if not index or c.name in FEW]
+        for index, (sized, _) in enumerate(subjects)
+    ]
+    tasks = [
+        (change, sized.parts) for (sized, _), mine in zip(subjects, changes, strict=True) for change in mine
+    ]  # fmt: skip
+    again = iter(list(executor.map(_again, tasks)))
+    return tuple(
+        _moved(question, sized, simulated, [(change, next(again)) for change in mine])
+        for (sized, simulated), mine in zip(subjects, changes, strict=True)
+    )
+
+
+def _moved(
+    question: Question, sized: Sized, simulated: tuple[float, ...],
+    again: Sequence[tuple[Change, tuple[Assessed, ...] | str]],
+) -> tuple[Sensitivity, ...]:  # fmt: skip
+    metric, before = _metric(question, sized.evaluation.score)
+    if before is None:
+        return ()
+    steady = [part.curve.held if part.curve else 1.0 for part in sized.parts]
     trust = tuple(one / other for one, other in zip(simulated, steady, strict=True))
     found = []
-    for change, parts in zip(changes, again, strict=True):
+    for change, parts in again:
         score = parts if isinstance(parts, str) else _resized(change.question, parts, trust)
         after = None if isinstance(score, str) else _metric(question, score)[1]
         found.append(Sensitivity(change.name, metric, before, after, score if isinstance(score, str) else ""))
-    return (*found, _node_lost(question, winner, metric, before))
+    return (*found, _node_lost(question, sized, metric, before))
 
 
 def _resized(question: Question, parts: tuple[Assessed, ...], trust: tuple[float, ...]) -> Score | str:
