@@ -22,6 +22,9 @@ class Clients:
         self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
         self._send = send
         self._sent = 0
+        before_s = self.requests.before_s
+        self._before_s: list[float] = [] if before_s is None else before_s.tolist()
+        """From a client's deciding to send to the request's being here."""
         self._following: dict[int, list[int]] = {}
         self._roots = self._order()
 
@@ -58,4 +61,7 @@ class Clients:
         if self._sent < len(self._roots):
             number = self._roots[self._sent]
             self._sent += 1
-            self._send(number, now if self.concurrency else float(self.requests.arrival_s[number]), 0)
+            if self.concurrency:
+                self._send(number, now + (self._before_s[number] if self._before_s else 0.0), 0)
+            else:
+                self._send(number, float(self.requests.arrival_s[number]), 0)

@@ -33,6 +33,7 @@ class Attempt:
     output_tokens: int
     hashes: tuple[int, ...] = ()
     park: bool = False
+    priority: int = 0
 
 
 class Unit:
@@ -133,16 +134,26 @@ class Unit:
 
     def _place(self, wish: Attempt, emitted: int) -> int:
         """The least loaded rank that has room; -1: none."""
-        tokens = wish.number, wish.input_tokens, wish.output_tokens
-        if len(self.batchers) == 1:
-            return 0 if self.batchers[0].reserve(*tokens, emitted=emitted) else -1
-        best = int(self._load.argmin())
-        if self.batchers[best].reserve(*tokens, emitted=emitted):
+
+        def room(rank: int) -> bool:
+            return self.batchers[rank].reserve(
+                wish.number, wish.input_tokens, wish.output_tokens, emitted=emitted, priority=wish.priority
+            )
+
+        best = int(self._load.argmin()) if len(self.batchers) > 1 else 0
+        if room(best):
             return best
-        for rank in np.argsort(self._load, kind="stable"):
-            if rank != best and self.batchers[rank].reserve(*tokens, emitted=emitted):
-                return int(rank)
-        return -1
+        others = np.argsort(self._load, kind="stable").tolist() if len(self.batchers) > 1 else []
+        return next((rank for rank in others if rank != best and room(rank)), -1)
+
+    def ask(self, wish: Attempt) -> None:
+        """A request asks for pages, behind those of its class and of lower ones."""
+        wanting = self.wanting
+        if not wanting or wanting[-1].priority <= wish.priority:
+            wanting.append(wish)
+        else:
+            wanting.insert(sum(other.priority <= wish.priority for other in wanting), wish)
+            self.full = False
 
     def let_go(self, number: int) -> bool:
         """A parked request's KV has been fetched; True: somebody waits for its pages."""
@@ -238,7 +249,12 @@ class Unit:
             rank = int(self._load.argmin()) if len(self.batchers) > 1 else 0
             self._touch(rank)
             self.batchers[rank].arrive(
-                attempt.number, attempt.input_tokens, attempt.output_tokens, attempt.hashes, park=attempt.park
+                attempt.number,
+                attempt.input_tokens,
+                attempt.output_tokens,
+                attempt.hashes,
+                park=attempt.park,
+                priority=attempt.priority,
             )
             self.where[attempt.number] = rank
             self._load[rank] += 1

@@ -33,6 +33,7 @@ class FleetRun:
         self.arrival, self.first, self.finish = array("d", empty), array("d", empty), array("d", empty)
         self.dispatched, self.prefilled, self.moved = array("d", empty), array("d", empty), array("d", empty)
         self.given, self.asked = array("q", requests.input_tokens.tolist()), array("q", requests.output_tokens.tolist())
+        self._classes: list[int] | None = None if requests.priority is None else requests.priority.tolist()
         self.master_of, self.front_of, self.back_of = (array("i", [-1]) * n for _ in range(3))
         self.at = bytearray(n)
         self.answered: dict[int, int] = {}
@@ -143,7 +144,7 @@ class FleetRun:
             self._over(number)
             return
         self.at[number] = At.MASTER
-        self.masters[index].arrive(number)
+        self.masters[index].arrive(number, self.class_of(number))
         self.attend(index)
 
     def attend(self, index: int) -> None:
@@ -204,7 +205,11 @@ class FleetRun:
         prefixes = self.requests.prefixes
         hashes = prefixes[number] if prefixes else ()
         left = 1 if park else self.asked[number] - answered
-        return Attempt(number, self.given[number] + answered, left, hashes, park)
+        return Attempt(number, self.given[number] + answered, left, hashes, park, self.class_of(number))
+
+    def class_of(self, number: int) -> int:
+        """A request's priority; lower ones go first."""
+        return 0 if self._classes is None else self._classes[number]
 
     def deliver(self, number: int) -> None:
         """A request reaches the replica that computes its prompt; a dead one keeps it until that is noticed."""
@@ -307,7 +312,7 @@ class FleetRun:
         unit = self.units[back]
         self.at[number] = At.WANTS
         if unit.up:
-            unit.wanting.append(self.attempt(number))
+            unit.ask(self.attempt(number))
             if not unit.full:
                 self.grant(unit)
         else:

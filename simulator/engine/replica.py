@@ -16,7 +16,7 @@ from simulator.engine.front_end import Door, FrontEnd
 from simulator.engine.gaps import Gaps, expand
 from simulator.engine.step_time import Clock, StepTime
 from simulator.engine.together import Together
-from simulator.errors import StalledError
+from simulator.errors import StalledError, WorkloadError
 from simulator.serving.batcher import Batcher, Outcome, Step
 from simulator.serving.invariants import check_invariants
 from simulator.workload.closed_loop import ClosedLoop
@@ -67,6 +67,11 @@ class _Run:
         front: FrontEnd,
     ) -> None:  # fmt: skip
         closed = isinstance(workload, ClosedLoop)
+        if isinstance(workload, ClosedLoop) and workload.requests.after is not None:
+            raise WorkloadError(
+                where="closed loop", given="conversations", rule="one replica's loop does not follow answers",
+                way_out="use simulator.engine.fleet.serve_fleet",
+            )  # fmt: skip
         self.requests: Requests = workload.requests if isinstance(workload, ClosedLoop) else workload
         self.concurrency = workload.concurrency if isinstance(workload, ClosedLoop) else 0
         self.batchers, self.clock, self.check = batchers, clock, check
@@ -79,6 +84,8 @@ class _Run:
         self.arrival: list[float] = [nan] * n if closed else self.requests.arrival_s.tolist()
         self.given: list[int] = self.requests.input_tokens.tolist()
         self.asked: list[int] = self.requests.output_tokens.tolist()
+        known = self.requests.priority
+        self.classes: list[int] = [0] * n if known is None else known.tolist()
         self.first, self.finish = [nan] * n, [nan] * n
         self.preempted: dict[int, int] = {}
         self.silent_since: dict[int, float] = {}
@@ -126,7 +133,8 @@ class _Run:
         ahead = self.door.front.ahead and any(batcher.in_flight for batcher in batchers)
         for number in self.door.take(self.looked if ahead else self.now):
             target = batchers[0] if len(batchers) == 1 else min(batchers, key=lambda batcher: batcher.in_flight)
-            target.arrive(number, self.given[number], self.asked[number], prefixes[number] if prefixes else ())
+            hashes = prefixes[number] if prefixes else ()
+            target.arrive(number, self.given[number], self.asked[number], hashes, priority=self.classes[number])
 
     # ---- steps ------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class ServingCase:
     """Requests a second that were asked for; None: as fast as answers come, or as recorded."""
     burstiness: float = 1.0
     facts: dict[str, object] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    """Names of the traffic's classes, by `Requests.kind`."""
 
     @property
     def requests(self) -> Requests:

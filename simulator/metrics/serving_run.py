@@ -3,12 +3,14 @@
 Frames of a result
 requests   one row an answered request: number, session, arrival_s, first_token_s, finish_s, input_tokens,
            output_tokens, ttft_s, tpot_s, e2el_s, preemptions, retries, dispatched_s, prefilled_s, moved_s, master,
-           prefill_replica, decode_replica (names; "" where there is none), good (keeps all limits)
+           prefill_replica, decode_replica (names; "" where there is none), good (keeps all limits); class, where
+           the traffic has classes
 steps      one row a step or leap: rank (index of the replica), start_s, time_s, steps, prompt_tokens, decodes, waiting,
            pages; empty where the run was too long to keep them
 pools      serving_pools.POOL_COLUMNS
 series     serving_series.SERIES_COLUMNS
 masters    one row a master: master, dispatched, longest_queue, busy
+classes    serving_classes.CLASS_COLUMNS; no rows where the traffic has no classes
 tiers      serving_pools.TIER_COLUMNS; no rows without a prefix cache
 outages    one row a fault: kind, target, start_s, end_s, speed, lost_requests, lost_tokens, recovery_s
 """
@@ -24,6 +26,7 @@ from simulator.engine.fleet import FleetServed, serve_fleet
 from simulator.metrics.result import Correctness
 from simulator.metrics.serving import duration_s, request_frame, step_frame, summary
 from simulator.metrics.serving_case import ServingCase
+from simulator.metrics.serving_classes import class_frame
 from simulator.metrics.serving_pools import pool_frame, tier_frame
 from simulator.metrics.serving_series import series_frame
 from simulator.metrics.stability import MEANING, Label, label
@@ -50,6 +53,7 @@ class ServingResult:
     masters: pd.DataFrame
     outages: pd.DataFrame
     tiers: pd.DataFrame
+    classes: pd.DataFrame
     itl_s: Floats
     """(401,) the least, the 0.25th percentile, ... the greatest time between two tokens."""
     events: int
@@ -73,7 +77,7 @@ def run_serving(case: ServingCase, progress: Callable[[str, float], None] | None
     return ServingResult(
         case, word, _benchmark(case, served), figures_of(requests, pools, seconds, case), requests, steps,
         pools, series_frame(case, served, steps, seconds), _masters(case, served, seconds), _outages(served),
-        tier_frame(case, served), _gaps(served), served.events, len(served.rejected),
+        tier_frame(case, served), class_frame(case, requests), _gaps(served), served.events, len(served.rejected),
         warnings=_warnings(word, pools, case),
     )  # fmt: skip
 
@@ -93,6 +97,8 @@ def _requests(case: ServingCase, served: FleetServed) -> pd.DataFrame:
     frame.insert(1, "session", -1 if session is None else session[served.number])
     names = np.array([*(spec.name for spec in case.fleet.replicas), ""], dtype=object)
     masters = np.array([*(spec.name for spec in case.fleet.masters), ""], dtype=object)
+    if case.classes and case.requests.kind is not None:
+        frame["class"] = np.array(case.classes, dtype=object)[case.requests.kind[served.number]]
     frame["retries"] = served.retries
     for name in ("dispatched_s", "prefilled_s", "moved_s"):
         frame[name] = getattr(served, name)

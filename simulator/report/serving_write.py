@@ -21,7 +21,7 @@ from simulator.report.trace import write_trace
 
 BENCHMARK = "benchmark.json"
 """The result file in the fields of `vllm bench serve`, and nothing else."""
-FRAMES = ("requests", "steps", "pools", "series", "masters", "outages", "tiers")
+FRAMES = ("requests", "steps", "pools", "series", "masters", "outages", "tiers", "classes")
 
 
 def write_serving_report(
@@ -94,6 +94,7 @@ def _run(result: ServingResult, steps: RunResult | None) -> dict[str, Any]:
         "pools": result.pools.to_dict("records"),
         "masters": result.masters.to_dict("records"),
         "outages": result.outages.to_dict("records"),
+        "classes": result.classes.to_dict("records"),
         "kv_tiers": result.tiers.to_dict("records"),
         "prices": {pool.name: pool.price_source for pool in result.case.pools},
         "events": result.events,

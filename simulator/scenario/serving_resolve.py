@@ -90,15 +90,17 @@ def resolve_serving(entry: Entry, known: Tables | None = None) -> ServingCase:
         window_s=(start_s, start_s + parse_time(window.length)), seed=traffic.seed, engine=engine.label,
         rate_per_s=traffic.rate if traffic.arrivals in ("poisson", "gamma", "constant") else None,
         burstiness=traffic.burstiness if traffic.arrivals == "gamma" else 1.0,
+        classes=tuple(each.name for each in traffic.classes),
         facts=serving_facts(entry, architecture, placed, requests, engine.label),
     )  # fmt: skip
 
 
 def _behind_front_end(workload: Traffic) -> Traffic:
-    """Open loops pass HTTP and the tokeniser before they reach a scheduler. (Clients of a closed loop do as well, but
-    when is only known at run time: their TTFT lacks these few milliseconds.)"""
+    """Requests pass HTTP and the tokeniser before they reach a master; in a closed loop, from when a client sends."""
     if isinstance(workload, ClosedLoop):
-        return workload
+        loop = workload.requests
+        passed = loop.after_waiting(REQUEST_S + TOKEN_S * loop.input_tokens.astype(np.float64))
+        return replace(workload, requests=passed)
     return workload.behind(REQUEST_S + TOKEN_S * workload.input_tokens.astype(np.float64))
 
 

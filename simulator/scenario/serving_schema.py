@@ -87,6 +87,16 @@ class ConversationSpec(Part):
     keep_kv: StrictBool = Field(default=True, description="what was said may be found in the prefix cache next turn")
 
 
+class TrafficClassSpec(Part):
+    """A part of the traffic with a priority of its own."""
+
+    name: Name
+    share: Positive = Field(description="of the requests, over the sum of all classes' shares")
+    priority: Natural = Field(default=0, description="lower ones are dispatched and admitted first, preempted last")
+    input_tokens: Length | None = Field(default=None, description="left out: as the traffic's")
+    output_tokens: Length | None = None
+
+
 class TrafficSpec(Part):
     """Who asks what, and when."""
 
@@ -112,6 +122,7 @@ class TrafficSpec(Part):
     only_model: StrictStr = Field(default="", description="trace of burstgpt: requests to this model only")
     too_long: Literal["refuse", "drop"] = Field(default="refuse", description="requests beyond the model's context")
     conversation: ConversationSpec | None = None
+    classes: list[TrafficClassSpec] = Field(default=[], description="drawn for each request (or conversation)")
     seed: Natural = 0
 
 

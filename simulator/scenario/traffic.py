@@ -9,11 +9,11 @@ from simulator.errors import ScenarioError, ShardsimError
 from simulator.model.architecture import Architecture
 from simulator.scenario.load import Entry
 from simulator.scenario.serving_schema import ConversationSpec, LengthSpec, TraceFormat, TrafficSpec, WaitSpec
+from simulator.scenario.traffic_classes import law_of, with_classes
 from simulator.units import parse_time
 from simulator.workload import (
     ClosedLoop,
     Conversation,
-    Law,
     Requests,
     Retrieval,
     Tools,
@@ -52,6 +52,8 @@ def traffic_of(entry: Entry, architecture: Architecture) -> Traffic:
         if isinstance(error, ScenarioError) or str(entry.document.file) in error.where:
             raise
         raise error.at(f"{entry.document.where(('traffic',))}: ") from None
+    if spec.classes:
+        made = with_classes(entry, spec, made)
     requests = made.requests if isinstance(made, ClosedLoop) else made
     _check_context(entry, requests, architecture)
     masters = entry.spec.masters.count
@@ -82,9 +84,6 @@ def _check_fields(entry: Entry, spec: TrafficSpec) -> None:
             )  # fmt: skip
     if spec.arrivals == "trace":
         return
-    if spec.conversation is not None and spec.arrivals == "closed_loop":
-        raise _told(entry, ("traffic", "conversation"), "closed_loop", "conversations come in an open loop",
-                    "use arrivals: poisson with a rate of conversations")  # fmt: skip
     if spec.lengths is None and (spec.input_tokens is None or spec.output_tokens is None):
         missing = "input_tokens" if spec.input_tokens is None else "output_tokens"
         raise _told(entry, ("traffic", missing), "nothing", "is needed", "add it, or lengths: a CSV to draw from")
@@ -110,6 +109,9 @@ def _drawn(entry: Entry, spec: TrafficSpec, architecture: Architecture) -> Traff
         assert spec.concurrency is not None
         count = spec.requests or 10 * spec.concurrency
         warmups = 2 * spec.concurrency if spec.warmups is None else spec.warmups
+        if spec.conversation is not None:
+            law = _conversation(spec, spec.conversation, architecture.max_position)
+            return ClosedLoop(conversations(law, np.zeros(count), spec.seed), spec.concurrency, warmups)
         given, asked = _lengths(entry, spec, count, architecture)
         return ClosedLoop(Requests(np.zeros(count), given, asked), spec.concurrency, warmups)
     times = _times(spec)
@@ -157,14 +159,10 @@ def _lengths(entry: Entry, spec: TrafficSpec, count: int, architecture: Architec
 
 def _length(spec: TrafficSpec, length: LengthSpec, name: str, count: int) -> Ints:
     if length.spread or length.cv:
-        return _law(length).draw(stream(spec.seed, name), count)
+        return law_of(length).draw(stream(spec.seed, name), count)
     if spec.range_ratio == 1.0:
         return fixed_lengths(round(length.mean), count)
     return uniform_lengths(stream(spec.seed, name), round(length.mean), spec.range_ratio, count)
-
-
-def _law(length: LengthSpec) -> Law:
-    return Law(length.mean, length.spread, length.cv, length.most)
 
 
 def _waited(wait: WaitSpec) -> Wait:
@@ -176,11 +174,11 @@ def _conversation(spec: TrafficSpec, told: ConversationSpec, longest: int) -> Co
     assert spec.output_tokens is not None
     fetched, tools = told.retrieval, told.tools
     return Conversation(
-        told.turns, _law(spec.input_tokens), _law(spec.output_tokens), _waited(told.think), told.system_tokens,
+        told.turns, law_of(spec.input_tokens), law_of(spec.output_tokens), _waited(told.think), told.system_tokens,
         told.system_prompts,
         Retrieval(_waited(fetched.latency), fetched.documents, fetched.count, fetched.tokens, fetched.skew)
         if fetched else None,
-        Tools(tools.calls, _waited(tools.latency), _law(tools.call), _law(tools.result)) if tools else None,
+        Tools(tools.calls, _waited(tools.latency), law_of(tools.call), law_of(tools.result)) if tools else None,
         told.keep_kv, longest,
     )  # fmt: skip
 

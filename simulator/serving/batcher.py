@@ -163,7 +163,9 @@ class Batcher:
 
     # ---- KV from and to other replicas ------------------------------------------------------------------------
 
-    def reserve(self, number: int, input_tokens: int, output_tokens: int, *, emitted: int = 1) -> bool:
+    def reserve(
+        self, number: int, input_tokens: int, output_tokens: int, *, emitted: int = 1, priority: int = 0
+    ) -> bool:
         """Take pages for a request whose prompt is computed elsewhere; False: there is no room now. Called after
         `plan`, whose step keeps its pages.
 
@@ -189,7 +191,7 @@ class Batcher:
             return False
         blocks.take(need)
         held = Held(number, input_tokens, output_tokens, ())
-        held.emitted, held.target, held.pages = emitted, kept, need
+        held.emitted, held.target, held.pages, held.priority = emitted, kept, need, priority
         self.incoming[number] = held
         self.arrived += 1
         self.reserved_tokens += kept

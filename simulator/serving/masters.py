@@ -26,6 +26,8 @@ class Master:
         self.dispatched = 0
         self.longest = 0
         """Requests that waited here at most at a time, the one being dispatched included."""
+        self._classes: dict[int, int] = {}
+        """Of requests that are not of class 0."""
         self._view = [0] * replicas
         self._turns: dict[Sequence[int], int] = {}
         self._sent: list[set[int]] = [set() for _ in range(replicas)]
@@ -35,9 +37,15 @@ class Master:
         """Requests that it holds."""
         return len(self.queue) + (self.current >= 0)
 
-    def arrive(self, request: int) -> None:
-        """A request joins the queue."""
-        self.queue.append(request)
+    def arrive(self, request: int, priority: int = 0) -> None:
+        """A request joins the queue, behind those of its class and of lower ones."""
+        classes = self._classes
+        if priority:
+            classes[request] = priority
+        if not classes or not self.queue or classes.get(self.queue[-1], 0) <= priority:
+            self.queue.append(request)
+        else:
+            self.queue.insert(sum(classes.get(other, 0) <= priority for other in self.queue), request)
         self.longest = max(self.longest, self.waiting)
 
     def next(self) -> int:

@@ -38,6 +38,10 @@ class Requests:
     """The conversation that a request belongs to."""
     before_s: Floats | None = None
     """What users waited before the request reached the servers (tokenising, retrieval): a part of their TTFT."""
+    priority: Ints | None = None
+    """Its class: lower ones are dispatched and admitted first, and preempted last."""
+    kind: Ints | None = None
+    """Which of the traffic's classes it belongs to."""
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)
@@ -50,7 +54,7 @@ class Requests:
                 raise WorkloadError(
                     where=f"request {low[0]}: {name}", given=str(column[low[0]]), rule="must be at least 1"
                 )
-        for name in ("after", "delay_s", "session", "before_s"):
+        for name in ("after", "delay_s", "session", "before_s", "priority", "kind"):
             extra = getattr(self, name)
             if extra is not None and len(extra) != n:
                 raise WorkloadError(where=name, given=f"{len(extra)} entries", rule=f"one a request: {n}")
@@ -101,6 +105,14 @@ class Requests:
             waited = np.where(follows, front_s, waited)
             delay = np.where(follows, delay + front_s, delay)
         return replace(self, arrival_s=reached, delay_s=delay, before_s=before + waited)
+
+    def after_waiting(self, front_s: Floats) -> "Requests":
+        """The same requests of a closed loop, whose clients pass a front end in `front_s` seconds each time."""
+        delay = self.delay_s
+        if self.after is not None and delay is not None:
+            delay = np.where(self.after >= 0, delay + front_s, delay)
+        before = front_s if self.before_s is None else self.before_s + front_s
+        return replace(self, delay_s=delay, before_s=before)
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -56,6 +56,7 @@ def _body(run: Run, plots: Plots) -> str:
     parts = [
         section("What was asked", tag("dl", facts, class_="facts")),
         section("What users felt", _felt(result) + tag("div", plots.all(figures.distributions(result)), class_="grid")),
+        section("Classes", _classes(result), lead=_CLASSES),
         section("Over time", tag("div", plots.all(figures.over_time(result)), class_="grid")),
         section("Pools", _pools(result), lead=_POOLS),
         section("Prefix cache", _tiers(result), lead=_TIERS),
@@ -75,6 +76,22 @@ _POOLS = (
     "HBM bandwidth and of the bf16 peak, from which power is estimated."
 )
 _MASTERS = "Busy: share of the time spent on dispatching; near 100 % a master is the bottleneck and its queue grows."
+
+
+_CLASSES = "Lower priorities are dispatched and admitted first, and preempted last."
+
+
+def _classes(result: ServingResult) -> str:
+    if not len(result.classes):
+        return ""
+    rows = [
+        (c["class"], c["priority"], f"{c['requests']:,}", *(_moment(c[key]) for key in ("mean_ttft_s", "p95_ttft_s",
+         "mean_tpot_s", "p95_tpot_s", "p95_e2el_s")), f"{c['preempted']:,}", _percent(c["good_share"]))
+        for c in result.classes.to_dict("records")
+    ]  # fmt: skip
+    head = ("class", "priority", "requests", "TTFT mean", "TTFT p95", "TPOT mean", "TPOT p95", "E2EL p95", "preempted",
+            "within limits")  # fmt: skip
+    return table(head, rows, numeric=range(1, 10))
 
 
 _TIERS = "Where the leading blocks of prompts were found, of all that were asked for; the rest was computed."
