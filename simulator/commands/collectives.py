@@ -21,11 +21,16 @@ from simulator.scenario.topology_file import load_topology
 from simulator.topology.facts import group_links
 from simulator.topology.group import GroupLinks
 from simulator.units import format_bytes, parse_bytes
+from simulator.validation.libraries import library_key
 from simulator.validation.nccl_log import check_log, parse_log
-from simulator.validation.table_collectives import bus_share
+from simulator.validation.table_collectives import ONE_PROCESS, bus_share
 
 _MOST_ROWS = 1000
 _HALF_BYTES = 2
+_COLUMNS = (
+    "gpu", "nodes", "total_gpus", "op", "library", "library_version", "mode", "notes", "message_bytes",
+    "bus_bytes_per_s",
+)  # fmt: skip
 _PROGRAM = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
 
 
@@ -70,7 +75,7 @@ def collectives_command(
     rows = _rows(links, op, _sizes(*sizes), algorithm, library)
     print("\n".join(_table(rows, op, members)))
     if plot is not None:
-        points = measured_points(measured, links, op) if measured is not None else ()
+        points = measured_points(measured, links, op, library) if measured is not None else ()
         figure = bandwidth_figure(
             [row.size_bytes for row in rows],
             [row.bus_bytes_per_s for row in rows],
@@ -78,14 +83,18 @@ def collectives_command(
             points,
         )
         if measured is not None:
-            print(f"{len(points)} measured points of {op} on {links.ranks} x {links.device.name}", file=sys.stderr)
+            of = f"{op} by {library} on {links.ranks} x {links.device.name}"
+            print(f"{len(points)} measured points of {of}", file=sys.stderr)
         title = f"{op} on {links.ranks} × {links.device.name}"
         write_new(plot, figure_page([figure], title, f"{topology}, {links.nodes} node(s)"))
         print(written(plot), file=sys.stderr)
 
 
-def measured_points(path: Path, links: GroupLinks, op: str) -> tuple[tuple[float, float], ...]:
-    """(message bytes, bus bytes/s) from a log of nccl-tests, or from a table's rows of this op, GPU and group."""
+def measured_points(path: Path, links: GroupLinks, op: str, library: str) -> tuple[tuple[float, float], ...]:
+    """(message bytes, bus bytes/s) from a log of nccl-tests, or from a table's rows of this op, library and group.
+
+    Rows that ran outside a CUDA graph, or from one process for all GPUs, are another regime than the curve's.
+    """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as failure:
@@ -93,14 +102,22 @@ def measured_points(path: Path, links: GroupLinks, op: str) -> tuple[tuple[float
     if path.suffix != ".csv":
         return tuple((row.size_bytes, row.bus_bytes_per_s) for row in parse_log(text, op).rows)
     table = pd.read_csv(StringIO(text), low_memory=False)
-    missing = {"gpu", "nodes", "total_gpus", "op", "message_bytes", "bus_bytes_per_s"} - set(table.columns)
+    missing = set(_COLUMNS) - set(table.columns)
     if missing:
         raise DataError(
             where=str(path), given=", ".join(sorted(missing)), rule="columns that a table of collectives has"
         )
     same = (table["op"] == op) & (table["nodes"] == links.nodes) & (table["total_gpus"] == links.ranks)
+    same &= (table["mode"] != "eager") & ~table["notes"].fillna("").str.contains(ONE_PROCESS)
+    versions = table["library_version"].fillna("").astype(str)
+    keys = [library_key(name, version) for name, version in zip(table["library"].fillna(""), versions, strict=True)]
+    same &= pd.Series([_same_library(key, library) for key in keys], table.index)
     rows = table[same & (table["gpu"].map(_device_name) == links.device.name)].dropna(subset=["bus_bytes_per_s"])
     return tuple(zip(rows["message_bytes"].tolist(), rows["bus_bytes_per_s"].tolist(), strict=True))
+
+
+def _same_library(key: str | None, library: str) -> bool:
+    return key == library or (library == "nccl" and key in ("rccl", "oneccl"))
 
 
 def _device_name(given: object) -> str:
