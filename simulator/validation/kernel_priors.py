@@ -41,6 +41,7 @@ PRIORS: dict[str, dict[str, Prior]] = {
         "token": Prior(0.5e-9, 1.5),
         "wide": Prior(1.0, 0.3),
         "pad": Prior(1.0, 0.5),
+        "outside": Prior(0.2, 1.0),
     },
     "decode": {
         "launch": Prior(9e-6, 0.3),
@@ -74,7 +75,7 @@ PRIORS: dict[str, dict[str, Prior]] = {
         "comb": Prior(1e-6, 0.7),
         "combh": Prior(1e-6, 0.7),
         "chunk": Prior(4.0, 1.2),
-        "conv": Prior(0.05, 1.0),
+        "conv": Prior(8.0, 0.7),
     },
     "experts": {
         "launch": Prior(24e-6, 0.4),

@@ -89,6 +89,14 @@ def latent_rows(generation: str) -> float:
     return 128.0 if generation == "blackwell" else 64.0
 
 
+def latent_traits(kind: str, generation: str, kv_dtype: str) -> tuple[float, bool, bool]:
+    """(query rows of a tile, whether a long cache is split, whether the cache is converted first) in MLA decode.
+
+    TensorRT-LLM's masked kernel on Ampere walks a cache alone; SGLang turns an fp8 cache to bf16 for FlashAttention 3.
+    """
+    return latent_rows(generation), kind != "masked", kind == "fa3" and kv_dtype == "fp8"
+
+
 def experts_key(generation: str, dtype: str, variant: str) -> Key:
     """MoE block: by expert format, generation and kernel variant ("", "cutlass", "deepgemm", "min_latency").
 

@@ -4,6 +4,7 @@ Each function checks sizes, finds the fitted parameters of the device's generati
 keeps it above the roofline. Zero work is 0 s. Errors: KernelError for sizes and formats that no kernel can have.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +15,14 @@ from simulator.cost.kernel.decode import decode_s
 from simulator.cost.kernel.formats import FORMATS, canonical
 from simulator.cost.kernel.gemm import gemm_s
 from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, experts_s, grouped_s, mma_rows
-from simulator.cost.kernel.latent import latent_decode_s, latent_prefill_s
+from simulator.cost.kernel.latent import LatentKernel, latent_decode_s, latent_prefill_s
 from simulator.cost.kernel.parameters import Fit, fitted
-from simulator.cost.kernel.prefill import prefill_s
+from simulator.cost.kernel.prefill import Blocks, prefill_s
 from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.roofline import USUAL, Timed, roofline_times
 from simulator.cost.kernel.silicon import silicon
 from simulator.cost.kernel.sizes import Array, sizes
+from simulator.cost.kernel.tiling import Tiling, tiling
 from simulator.cost.kernel.work import (
     Work,
     bound_s,
@@ -50,14 +52,14 @@ def _timed(device: Device, work: Work, seconds: Array, fit: Fit) -> Timed:
     return Timed(times, compute_s(device, work), memory_s(device, work), provenance, fit.error)
 
 
-def tile_of(kind: str) -> float:
-    """Query rows of a tile: Triton's extend kernel takes 64 at wide heads, the others 128."""
-    return 64.0 if kind == "triton" else 128.0
-
-
-def skips_outside(kind: str) -> bool:
-    """Whether the kernel skips key tiles outside a sliding window (Triton's extend kernel masks but visits them)."""
-    return kind != "triton"
+def blocks_of(tilings: Sequence[Tiling]) -> Blocks:
+    """Tilings of many ops as arrays."""
+    return Blocks(
+        np.array([t.rows for t in tilings]),
+        np.array([t.keys for t in tilings]),
+        np.array([float(t.packs) for t in tilings]),
+        np.array([float(t.looks_outside) for t in tilings]),
+    )
 
 
 def cached_bytes(device: Device, kv_dtype: str) -> float:
@@ -179,11 +181,12 @@ def prefill_timed(
         return roofline_times(device, work)
     name = choose.attention_kind(device.generation, kind.backend, kind.head_dim)
     fit = fitted("prefill", choose.prefill_key(device.generation, name, kind.q_dtype, kind.kv_dtype, kind.backend))
-    window = np.asarray(np.inf if kind.window is None or not skips_outside(name) else float(kind.window))
+    window = np.asarray(np.inf if kind.window is None else float(kind.window))
     width = np.asarray(0.5 * (kind.head_dim + kind.v_head_dim))
-    tile = np.asarray(tile_of(name))
+    cut = tiling(name, device.generation, kind.head_dim, unit == "fp8", kind.window is not None)
+    blocks = Blocks(*(np.asarray(float(v)) for v in (cut.rows, cut.keys, cut.packs, cut.looks_outside)))
     return _timed(
-        device, work, prefill_s(silicon(device, unit), prompts, (q, g), width, tile, window, fit.parameters), fit
+        device, work, prefill_s(silicon(device, unit), prompts, (q, g), width, blocks, window, fit.parameters), fit
     )
 
 
@@ -236,6 +239,12 @@ def latent_prefill_timed(
     return _timed(device, work, latent_prefill_s(silicon(device, unit), prompts, q, spans, fit.parameters), fit)
 
 
+def latent_kernels(traits: Sequence[tuple[float, bool, bool]]) -> LatentKernel:
+    """What `choose.latent_traits` says of many ops, as arrays."""
+    rows, splits, converts = (np.array(column, dtype=np.float64) for column in zip(*traits, strict=True))
+    return LatentKernel(rows, splits, converts)
+
+
 def latent_decode_timed(
     device: Device,
     sequences: ArrayLike,
@@ -255,8 +264,9 @@ def latent_decode_timed(
     fit = fitted("latent_decode", choose.latent_key(device.generation, kind, kv_dtype, backend))
     keys = np.divide(t, s, out=np.zeros_like(s + t), where=s > 0)
     spans = (float(widths[0]), float(widths[1]))
-    rows, cached = np.asarray(choose.latent_rows(device.generation)), np.asarray(cached_bytes(device, kv_dtype))
-    seconds = latent_decode_s(silicon(device, unit), s, keys, q, spans, cached, rows, fit.parameters)
+    kernel = LatentKernel(*(np.asarray(float(v)) for v in choose.latent_traits(kind, device.generation, kv_dtype)))
+    cached = np.asarray(cached_bytes(device, kv_dtype))
+    seconds = latent_decode_s(silicon(device, unit), s, keys, q, spans, cached, kernel, fit.parameters)
     return _timed(device, work, seconds, fit)
 
 

@@ -37,6 +37,7 @@ from simulator.cost.kernel.prompts import Prompts
 from simulator.cost.kernel.silicon import Parameters, Silicon
 from simulator.cost.kernel.sizes import Array
 from simulator.cost.kernel.skew import expert_loads
+from simulator.cost.kernel.tiling import tiling
 from simulator.cost.kernel.work import Work, gemm_work, grouped_work, kv_bytes, latent_decode_work, prefill_work
 from simulator.hardware.catalogue import find_device
 
@@ -145,14 +146,18 @@ def _prefill_case(frame: pd.DataFrame) -> Case:
     batch, new = _column(frame, "batch_size"), _column(frame, "seq_len")
     prompts = Prompts(batch[:, None], new[:, None], np.zeros_like(new)[:, None])
     q, g, width = (_column(frame, name) for name in ("num_heads", "num_kv_heads", "head_dim"))
-    tile = np.array([families.tile_of(kind) for kind in kinds])
-    visited = np.where([families.skips_outside(kind) for kind in kinds], _windows(frame), np.inf)
+    windows = _windows(frame)
+    cuts = [
+        tiling(kind, _generation(row), int(d), unit == "fp8", bool(np.isfinite(w)))
+        for kind, row, d, unit, w in zip(kinds, rows, width, units, windows, strict=True)
+    ]
+    blocks = families.blocks_of(cuts)
     cached = np.array([kv_bytes(_kv(row)) for row in rows])
-    seen = np.minimum(_windows(frame), new)
+    seen = np.minimum(windows, new)
     pairs = seen * (seen + 1.0) / 2.0 + np.where(new > seen, (new - seen) * seen, 0.0)
     moved = batch * new * width * (4.0 * q + 2.0 * g * cached)
     bound = _bound(chips, Work(4.0 * batch * pairs * q * width, moved, "bf16"))
-    return Case(lambda p: prefill_s(chips, prompts, (q, g), width, tile, visited, p), bound)
+    return Case(lambda p: prefill_s(chips, prompts, (q, g), width, blocks, windows, p), bound)
 
 
 def _decode_key(row: dict[Hashable, object]) -> Key:
@@ -197,10 +202,13 @@ def _latent_decode_case(frame: pd.DataFrame) -> Case:
     keys = _column(frame, "past_kv_len") + 1.0
     stored = [_kv(row) for row in frame.to_dict("records")]
     cached = np.array([families.cached_bytes(device, kv) for device, kv in zip(devices, stored, strict=True)])
-    rows = np.array([choose.latent_rows(device.generation) for device in devices])
+    kinds = [_latent_key(row).implementation for row in frame.to_dict("records")]
+    kernels = families.latent_kernels(
+        [choose.latent_traits(k, d.generation, kv) for k, d, kv in zip(kinds, devices, stored, strict=True)]
+    )
     widths = (float(LATENT), float(ROPE))
     work = latent_decode_work(batch, batch * keys, heads, (LATENT, ROPE), "fp8", "bf16")
-    return Case(lambda p: latent_decode_s(chips, batch, keys, heads, widths, cached, rows, p), _bound(chips, work))
+    return Case(lambda p: latent_decode_s(chips, batch, keys, heads, widths, cached, kernels, p), _bound(chips, work))
 
 
 def _variant(row: dict[Hashable, object]) -> str:
