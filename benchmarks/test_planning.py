@@ -60,8 +60,8 @@ engines: [vllm]
 space:
   modes: [aggregated]
   most_replica_gpus: 16
-  max_sequences: [4, 8, 16, 32, 64, 128, 256, 512]
-  max_batched_tokens: [2048, 4096, 8192, 16384]
+  max_sequences: [4, 8, 16, 32, 64, 128, 256, 512, 1024]
+  max_batched_tokens: [2048, 4096, 8192, 16384, 32768]
 confirm: 1
 """
 

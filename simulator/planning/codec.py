@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,8 +19,16 @@ TAG = "_"
 """Key of a dataclass's name; no field is called so."""
 
 
+PLAIN = frozenset({float, int, str, bool, NoneType})
+"""Most of what is kept: curves are thousands of floats."""
+
+
 def encode(value: object) -> Json:
     """JSON of a dataclass, tuple, mapping with text keys, or scalar. Raises TypeError for anything else."""
+    if type(value) in PLAIN:
+        return cast(Json, value)
+    if isinstance(value, tuple) and all(type(item) in PLAIN for item in value):
+        return list(value)
     if isinstance(value, Enum):
         return encode(value.value)
     if value is None or isinstance(value, bool | int | float | str):

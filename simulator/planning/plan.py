@@ -95,10 +95,14 @@ def _notes(question: Question, found: Found) -> tuple[str, ...]:
     ]
     if not question.space.tp and not question.space.tp_across_nodes:
         notes.append("Tensor parallelism stays inside a node; sizes are powers of two.")
-    if question.traffic.shared_tokens:
+    if question.speculation or question.two_batch_overlap:
         notes.append(
-            f"Every prompt begins with the same {question.traffic.shared_tokens:,} tokens, found in the cache."
+            "Drafted tokens and two-batch overlap are switched on by hand: --speculative-config, --enable-dbo of vLLM; "
+            "--speculative-algorithm and --enable-two-batch-overlap of SGLang; speculative_config of TensorRT-LLM."
         )
+    if question.traffic.shared_tokens:
+        tokens = question.traffic.shared_tokens
+        notes.append(f"Of a mean prompt {tokens:,} tokens are found in the prefix cache.")
     if found.unproven and found.winner:
         notes.append(f"{found.unproven} candidates were not run as fleets though their best case promises more.")
     if any(p.price_source for p in question.platforms):

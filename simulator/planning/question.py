@@ -99,7 +99,8 @@ class Traffic:
     trace: Requests | None = None
     seed: int = 0
     cached_share: float = 0.0
-    """Part of each prompt that all prompts begin with (instructions, documents), and that prefix caches keep."""
+    """Part of a mean prompt that all prompts begin with (instructions, documents), and that prefix caches keep; of a
+    trace that names its blocks, the part that comes again."""
     trace_path: str = ""
     """Of `trace`, as the question names it."""
 
@@ -110,7 +111,9 @@ class Traffic:
 
     @property
     def shared_tokens(self) -> int:
-        """Tokens that every prompt begins with: `cached_share` of the mean, whole blocks, less than the shortest."""
+        """Tokens of a mean prompt that are found: `cached_share` of it, in whole blocks that the shortest has, too."""
+        if self.trace is not None and self.trace.prefixes:
+            return int(self.cached_share * self.mean_input)
         shortest = self.input_tokens if self.trace is None else int(self.trace.input_tokens.min())
         if self.trace is None and self.range_ratio < 1.0:
             shortest = max(1, int(self.range_ratio * self.input_tokens))
@@ -165,6 +168,22 @@ class Traffic:
 
 def _mean(most: int, ratio: float) -> float:
     return (max(1, int(ratio * most)) + most) / 2
+
+
+def repeated_share(trace: Requests) -> float:
+    """Part of all prompt tokens that stand in blocks which an earlier prompt had too: what an endless cache finds.
+
+    >>> import numpy as np
+    >>> two = np.array([1024, 1024])
+    >>> repeated_share(Requests(np.array([0.0, 1.0]), two, two, ((1, 2), (1, 3)), 512))
+    0.25
+    """
+    seen: set[int] = set()
+    found = 0
+    for blocks in trace.prefixes:
+        found += sum(block in seen for block in blocks)
+        seen.update(blocks)
+    return min(0.99, found * trace.prefix_tokens / float(trace.input_tokens.sum()))
 
 
 def trace_rate(trace: Requests) -> float:

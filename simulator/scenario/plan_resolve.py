@@ -14,7 +14,7 @@ from simulator.model.catalogue import find_model
 from simulator.model.from_config import load_config
 from simulator.planning.platforms import platform_from_cluster, platform_from_device
 from simulator.planning.prices import default_price
-from simulator.planning.question import Platform, Question, Space, Traffic, trace_rate
+from simulator.planning.question import Platform, Question, Space, Traffic, repeated_share, trace_rate
 from simulator.planning.result import Slo
 from simulator.scenario.document import Document, Keys, read_document
 from simulator.scenario.load import find_scenario
@@ -179,9 +179,8 @@ def _traffic(entry: PlanEntry, model: Architecture) -> Traffic:
             where=entry.at("traffic", "cached_share"), given=str(spec.cached_share), rule="is the trace's own to say",
             way_out="leave it out: the trace names the blocks that its prompts share",
         )  # fmt: skip
-    return Traffic(
-        rate, given, asked, spec.range_ratio, spec.burstiness, trace, spec.seed, spec.cached_share, spec.trace or ""
-    )
+    share = spec.cached_share if trace is None else spec.cached_share or repeated_share(trace)
+    return Traffic(rate, given, asked, spec.range_ratio, spec.burstiness, trace, spec.seed, share, spec.trace or "")
 
 
 def _trace(entry: PlanEntry, spec: PlanTrafficSpec) -> Requests:
