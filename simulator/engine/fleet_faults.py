@@ -30,8 +30,11 @@ class Outage:
     """Requests that had to start again."""
     lost_tokens: int = 0
     """KV tokens computed in vain."""
+    taken_over: int = 0
+    """Requests that waited at a dead master and went to others when that was noticed."""
     recovered_s: float = nan
-    """When the last of the lost requests had its next token; not a number: none was lost, or the run ended before."""
+    """When the last of those lost or taken over had its next token; not a number: there were none, or the run ended
+    before."""
     pending: int = 0
 
 
@@ -216,6 +219,9 @@ class Faults:
         outage.lost_requests += 1
         outage.lost_tokens += tokens
         outage.pending += 1
+        earlier = run.recovering.get(number)
+        if earlier is not None:
+            self.outages[earlier].pending -= 1
         run.recovering[number] = self.outages.index(outage)
 
     def _notice(self, index: int, version: int) -> None:
@@ -296,5 +302,11 @@ class Faults:
         if master.up or version != run.master_version[index]:
             return
         run.known_masters = tuple(other for other in run.known_masters if other != index)
+        fault = self._active[("master", index)][-1]
+        outage = self._ongoing[fault]
         for number in master.take_all():
+            outage.taken_over += 1
+            if number not in run.recovering:
+                outage.pending += 1
+                run.recovering[number] = self.outages.index(outage)
             run.to_master(number)

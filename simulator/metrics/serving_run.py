@@ -12,7 +12,7 @@ series     serving_series.SERIES_COLUMNS
 masters    one row a master: master, dispatched, longest_queue, busy
 classes    serving_classes.CLASS_COLUMNS; no rows where the traffic has no classes
 tiers      serving_pools.TIER_COLUMNS; no rows without a prefix cache
-outages    one row a fault: kind, target, start_s, end_s, speed, lost_requests, lost_tokens, recovery_s
+outages    one row a fault: kind, target, start_s, end_s, speed, lost_requests, lost_tokens, taken_over, recovery_s
 """
 
 from collections.abc import Callable
@@ -171,10 +171,20 @@ def _masters(case: ServingCase, served: FleetServed, seconds: float) -> pd.DataF
 
 def _outages(served: FleetServed) -> pd.DataFrame:
     rows = [
-        (o.kind, o.target, o.start_s, o.end_s, o.speed, o.lost_requests, o.lost_tokens, o.recovered_s - o.start_s)
+        (
+            o.kind,
+            o.target,
+            o.start_s,
+            o.end_s,
+            o.speed,
+            o.lost_requests,
+            o.lost_tokens,
+            o.taken_over,
+            o.recovered_s - o.start_s,
+        )
         for o in served.outages
     ]
-    names = ["kind", "target", "start_s", "end_s", "speed", "lost_requests", "lost_tokens", "recovery_s"]
+    names = ["kind", "target", "start_s", "end_s", "speed", "lost_requests", "lost_tokens", "taken_over", "recovery_s"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -16,7 +16,8 @@ SERIES_COLUMNS = ("time_s", "arrival_rate", "finish_rate", "output_rate", "in_sy
 """time_s: middle of a bin; rates a second over the bin (output_rate: of answered tokens, spread evenly over each
 answer); in_system: requests sent and not finished; before_first_token: of these, without their first token. Then for
 every pool NAME: waiting:NAME and running:NAME (sequences decoding, over all replicas), kv:NAME (share of the pages of
-the fullest replica's fullest rank); these need the log of steps."""
+the fullest replica's fullest rank); these need the log of steps. For every master NAME that takes time to dispatch,
+queue:NAME (requests that it holds, by the master that dispatched them in the end)."""
 
 
 def series_frame(case: ServingCase, served: FleetServed, steps: pd.DataFrame, seconds: float) -> pd.DataFrame:
@@ -40,6 +41,13 @@ def series_frame(case: ServingCase, served: FleetServed, steps: pd.DataFrame, se
     if len(steps):
         for pool in case.pools:
             columns |= _pool(pool.name, [int(i) for i in replicas_of(case, pool)], pool.kv_blocks, steps, middle)
+    before = case.requests.before_s
+    reached = served.arrival_s if before is None else served.arrival_s + before[served.number]
+    for index, spec in enumerate(case.fleet.masters):
+        if spec.dispatch_s:
+            mine = served.master == index
+            held, passed = np.sort(reached[mine]), np.sort(served.dispatched_s[mine])
+            columns[f"queue:{spec.name}"] = until(held, middle) - until(passed, middle)
     return pd.DataFrame(columns)
 
 

@@ -62,6 +62,10 @@ def over_time(result: ServingResult) -> list[Figure]:
         drawn("Requests in the system", [("in_system", "sent, not answered"), ("before_first_token", "no token yet")],
               "requests", "A number that grows to the end says that the fleet does not keep up."),
     ]  # fmt: skip
+    masters = [column.split(":", 1)[1] for column in series.columns if column.startswith("queue:")]
+    if masters:
+        figures.append(drawn("At the masters", [(f"queue:{name}", name) for name in masters[:6]], "requests",
+                             "Requests that wait for their dispatch, by the master that passed them on."))  # fmt: skip
     pools = [column.split(":", 1)[1] for column in series.columns if column.startswith("kv:")]
     if pools:
         queues = [(f"{what}:{pool}", f"{pool}: {word}" if len(pools) > 1 else word)

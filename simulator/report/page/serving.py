@@ -11,6 +11,7 @@ from simulator.report.figures import serving as figures
 from simulator.report.page import sections
 from simulator.report.page.build import document
 from simulator.report.page.html import Plots, section, table, tag, text
+from simulator.report.page.masters import LEAD, masters_compared, masters_table
 from simulator.report.serving_answer import (
     NAMES,
     STATISTICS,
@@ -60,7 +61,7 @@ def _body(run: Run, plots: Plots) -> str:
         section("Over time", tag("div", plots.all(figures.over_time(result)), class_="grid")),
         section("Pools", _pools(result), lead=_POOLS),
         section("Prefix cache", _tiers(result), lead=_TIERS),
-        section("Masters", _masters(result), lead=_MASTERS),
+        section("Masters", masters_table(result), lead=LEAD),
         section("Faults", _outages(result), lead=_fault_lead(result)),
         section("Where the figures come from", _sources(result), opened=False),
     ]
@@ -75,7 +76,6 @@ _POOLS = (
     "Busy: share of the time in steps. KV: of the fullest replica's fullest rank. Bandwidth and arithmetic: shares of "
     "HBM bandwidth and of the bf16 peak, from which power is estimated."
 )
-_MASTERS = "Busy: share of the time spent on dispatching; near 100 % a master is the bottleneck and its queue grows."
 
 
 _CLASSES = "Lower priorities are dispatched and admitted first, and preempted last."
@@ -152,27 +152,17 @@ def _percent(value: float) -> str:
     return f"{value:.0%}" if isfinite(value) else "-"
 
 
-def _masters(result: ServingResult) -> str:
-    frame = result.masters
-    if len(frame) == 1 and not result.case.fleet.masters[0].dispatch_s:
-        return ""
-    rows = [
-        (m["master"], f"{m['dispatched']:,}", f"{m['longest_queue']:,}", f"{m['busy']:.0%}")
-        for m in frame.to_dict("records")
-    ]  # fmt: skip
-    return table(("master", "dispatched", "longest queue", "busy"), rows, numeric=(1, 2, 3))
-
-
 def _outages(result: ServingResult, most: int = 40) -> str:
     if not len(result.outages):
         return ""
     rows = [
         (o["kind"], o["target"], format_time(o["start_s"]), _moment(o["end_s"]), f"{o['speed']:.0%}",
-         f"{o['lost_requests']:,}", f"{o['lost_tokens']:,}", _moment(o["recovery_s"]))
+         f"{o['lost_requests']:,}", f"{o['lost_tokens']:,}", f"{o['taken_over']:,}", _moment(o["recovery_s"]))
         for o in result.outages.head(most).to_dict("records")
     ]  # fmt: skip
-    head = ("what", "which", "from", "until", "speed left", "requests lost", "KV tokens lost", "back after")
-    return table(head, rows, numeric=range(2, 8))
+    head = ("what", "which", "from", "until", "speed left", "requests lost", "KV tokens lost", "taken over",
+            "back after")  # fmt: skip
+    return table(head, rows, numeric=range(2, 9))
 
 
 def _moment(value: float) -> str:
@@ -201,6 +191,7 @@ def _sources(result: ServingResult) -> str:
 def _comparison(runs: Sequence[Run], plots: Plots) -> str:
     results = [serving for serving, _ in runs]
     parts = [tag("h1", text(_verdict(results)), class_="headline"), tag("div", _modes(results), class_="modes")]
+    parts.append(masters_compared(results))
     drawn = figures.comparison(results)
     parts.append(section("Side by side", tag("div", plots.all(drawn), class_="grid")))
     for serving, steps in runs:
@@ -215,10 +206,19 @@ def _verdict(results: Sequence[ServingResult]) -> str:
     said = f"{len(stable)} of {len(results)} are stable"
     if not stable:
         return f"{said}."
+    loads, joined = {result.case.rate_per_s for result in results}, ";"
+    if len(loads) > 1 and None not in loads:  # times under unlike loads do not compare
+        most = max(rate for rate in loads if rate is not None)
+        said += f"; of those at {most:,.4g} requests a second"
+        joined = ","
+        stable = [result for result in stable if result.case.rate_per_s == most]
+        if not stable:
+            return f"{said}, none."
     first = min(stable, key=lambda r: milliseconds(r, "p95", "ttft"))
     token = min(stable, key=lambda r: milliseconds(r, "p95", "tpot"))
     said += (
-        f"; first tokens come soonest with {first.case.name} (p95 {in_words(milliseconds(first, 'p95', 'ttft'))}), "
+        f"{joined} first tokens come soonest with {first.case.name} "
+        f"(p95 {in_words(milliseconds(first, 'p95', 'ttft'))}), "
         f"answers run fastest with {token.case.name} ({in_words(milliseconds(token, 'p95', 'tpot'))} a token)"
     )
     best, *others = sorted((r.figures["output_tokens_per_s_per_gpu"], r.case.name) for r in stable)[::-1]
