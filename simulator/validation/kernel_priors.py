@@ -46,11 +46,11 @@ PRIORS: dict[str, dict[str, Prior]] = {
     "decode": {
         "launch": Prior(9e-6, 0.3),
         "hbm": Prior(0.85, 0.15),
-        "feed": Prior(60e9, 0.9),
+        "feed": Prior(60e9, 0.6),
         "cta": Prior(1e-6, 0.8),
         "io": Prior(2.0, 0.7),
         "comb": Prior(2e-6, 0.7),
-        "smax": Prior(16.0, 0.8),
+        "smax": Prior(32.0, 0.4),
         "chunk": Prior(2.0, 0.5),
         "seq": Prior(2e-9, 1.0),
         "wide": Prior(1.3, 0.3),

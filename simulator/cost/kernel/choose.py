@@ -64,6 +64,11 @@ def decode_key(generation: str, kind: str, kv_dtype: str, backend: str) -> Key:
     return Key(kind, generation, (backend, kv_dtype))
 
 
+def plans_by_cache(kind: str, backend: str) -> bool:
+    """Whether a sliding window's few keys are split as the whole cache: vLLM plans FlashAttention 3 ahead."""
+    return kind == "fa3" and backend == "vllm"
+
+
 def latent_kind(generation: str, backend: str) -> str:
     """MLA: a masked multi-head kernel on Ampere, FlashAttention 3 in SGLang on Hopper, else FlashMLA's kind."""
     if generation in ("hopper", "blackwell"):

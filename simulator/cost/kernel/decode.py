@@ -17,17 +17,18 @@ _ROWS = 64.0
 def decode_s(
     facts: Silicon,
     sequences: Array,
-    keys: Array,
+    keys: tuple[Array, Array],
     heads: tuple[Array, Array],
     head_dim: Array,
     element_bytes: Array,
     p: Parameters,
 ) -> Array:
-    """Seconds; `keys` is the mean number of keys a sequence reads, `heads` is (query, key-value)."""
+    """Seconds; `keys` is the mean number of keys of a sequence, (those the split is planned for, those it reads)."""
     q, g = heads
+    planned, read = keys
     units = np.maximum(sequences * g * np.ceil(q / np.maximum(g, 1e-9) / _ROWS), 1e-9)
-    stream_bytes = 2.0 * keys * head_dim * element_bytes
-    most = np.maximum(1.0, np.minimum(keys / (p["chunk"] * 64.0), p["smax"]))
+    stream_bytes = 2.0 * read * head_dim * element_bytes
+    most = np.maximum(1.0, np.minimum(planned / (p["chunk"] * 64.0), p["smax"]))
     splits = np.clip(2.0 * facts.sm_count / units, 1.0, most)
     stream = stream_bytes / splits / p["feed"]
     memory = sequences * g * stream_bytes / (facts.hbm_bytes_per_s * p["hbm"])

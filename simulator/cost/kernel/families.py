@@ -202,9 +202,8 @@ def decode_timed(
     s, t, q, g = sizes(
         "attention_decode", {"sequences": sequences, "kv_tokens": kv_tokens, "heads": heads, "kv_heads": kv_heads}
     )
-    keys = np.divide(t, s, out=np.zeros_like(s + t), where=s > 0)
-    if kind.window is not None:
-        keys = np.minimum(keys, float(kind.window))
+    stored = np.divide(t, s, out=np.zeros_like(s + t), where=s > 0)
+    keys = stored if kind.window is None else np.minimum(stored, float(kind.window))
     width = float(kind.head_dim + kind.v_head_dim)
     cached = kv_bytes(kind.kv_dtype)
     moved = s * q * width * 2.0 + s * keys * g * width * cached
@@ -214,7 +213,8 @@ def decode_timed(
     name = choose.attention_kind(device.generation, kind.backend, kind.head_dim)
     fit = fitted("decode", choose.decode_key(device.generation, name, kind.kv_dtype, kind.backend))
     facts = silicon(device, "bf16")
-    seconds = decode_s(facts, s, keys, (q, g), np.asarray(0.5 * width), np.asarray(cached), fit.parameters)
+    planned = stored if choose.plans_by_cache(name, kind.backend) else keys
+    seconds = decode_s(facts, s, (planned, keys), (q, g), np.asarray(0.5 * width), np.asarray(cached), fit.parameters)
     return _timed(device, work, seconds, fit)
 
 

@@ -167,13 +167,16 @@ def _decode_key(row: dict[Hashable, object]) -> Key:
 def _decode_case(frame: pd.DataFrame) -> Case:
     chips = _chips(frame, ["bf16"] * len(frame))
     batch = _column(frame, "batch_size")
-    keys = np.minimum(_column(frame, "past_kv_len") + 1.0, _windows(frame))
+    stored = _column(frame, "past_kv_len") + 1.0
+    keys = np.minimum(stored, _windows(frame))
+    ahead = [choose.plans_by_cache(_kind(row), _text(row, "backend")) for row in frame.to_dict("records")]
+    planned = np.where(ahead, stored, keys)
     q, g, width = (_column(frame, name) for name in ("num_heads", "num_kv_heads", "head_dim"))
     cached = np.array([kv_bytes(_kv(row)) for row in frame.to_dict("records")])
     moved = batch * width * (4.0 * q + 2.0 * keys * g * cached)
     # Memory alone bounds decode: fp8 units may serve an fp8 cache.
     bound = moved / chips.hbm_bytes_per_s
-    return Case(lambda p: decode_s(chips, batch, keys, (q, g), width, cached, p), bound)
+    return Case(lambda p: decode_s(chips, batch, (planned, keys), (q, g), width, cached, p), bound)
 
 
 def _latent_key(row: dict[Hashable, object]) -> Key:
