@@ -45,6 +45,17 @@ def test_ranks_that_step_together_wait_for_the_busiest() -> None:
     assert np.allclose(alone.finish_s, fleet.finish_s, rtol=1e-9)
 
 
+@pytest.mark.parametrize("steps", [3, 8])
+def test_ranks_that_admit_together_do_in_a_fleet(steps: int) -> None:
+    plan = policy("tensorrt-llm", together_steps=steps)
+    work = poisson(25.0, 120, 700, 150)
+    alone = serve(work, [Batcher(plan, KvBlocks(1_500, 32)) for _ in range(3)], Simple())
+    fleet = serve_fleet(work, Fleet((ReplicaSpec("r", Simple(), plan, 1_500, ranks=3),)), check=True)
+    assert np.allclose(alone.finish_s, fleet.finish_s, rtol=1e-9)
+    free = Fleet((ReplicaSpec("r", Simple(), policy("tensorrt-llm"), 1_500, ranks=3),))
+    assert not np.allclose(serve_fleet(work, free).finish_s, fleet.finish_s, rtol=1e-4)
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     engine=st.sampled_from(ENGINES), reserve=st.sampled_from(["before_prefill", "before_transfer"]),

@@ -4,6 +4,7 @@ Events are (time, order, kind, who, version) on one heap. At one time ends come 
 comes last, so that a step sees everything that has happened by then; events of a kind happen in order of making.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -43,3 +44,15 @@ class At(IntEnum):
 
 
 Event = tuple[float, int, int, int, int]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What a replica is asked to do of a request: prompt and answer left, the answer so far counted to the prompt."""
+
+    number: int
+    input_tokens: int
+    output_tokens: int
+    hashes: tuple[int, ...] = ()
+    park: bool = False
+    priority: int = 0

@@ -5,35 +5,24 @@ step over 144 ranks costs as much as the ranks that have a decision to make.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
 
 import numpy as np
 
+from simulator.engine.fleet_events import Attempt
 from simulator.engine.fleet_memory import memory_of, tokens_found
 from simulator.engine.fleet_spec import ReplicaSpec
 from simulator.engine.gaps import Gaps, Row
 from simulator.engine.replica import StepRecord
 from simulator.engine.step_time import Clock
+from simulator.engine.together import Together
 from simulator.serving.batcher import Batcher, Outcome
 from simulator.serving.held import Step
 from simulator.serving.tiers import Tier
 
 _FAR = 1 << 62
 IDLE = Step((), 0, 0, 1, ())
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What a replica is asked to do of a request: prompt and answer left, the answer so far counted to the prompt."""
-
-    number: int
-    input_tokens: int
-    output_tokens: int
-    hashes: tuple[int, ...] = ()
-    park: bool = False
-    priority: int = 0
 
 
 class Unit:
@@ -72,6 +61,9 @@ class Unit:
         spec, ranks = self.spec, range(self.spec.ranks)
         self.prefix_tokens = self.counted()
         self.batchers = [Batcher(spec.policy, memory_of(spec, self._stores)) for _ in ranks]
+        self._together = Together(self.batchers) if spec.policy.together_steps and spec.ranks > 1 else None
+        self._limit: int | None = None
+        """Steps until a rank's wait for the others' prompts is over."""
         self.gaps = [Gaps() for _ in ranks]
         for gaps in self.gaps:
             gaps.rows = self.rows
@@ -209,6 +201,8 @@ class Unit:
         self.version += 1
         self._record(self._count, self._first, self._last)
         self.steps += self._count
+        if self._together is not None:
+            self._together.ran(self._count)
         self.first_tokens = []
         if self._fresh:
             self.first_tokens = [number for rank, number in self._fresh if self._plan[rank].decodes]
@@ -266,6 +260,10 @@ class Unit:
             if since_s != since_s:
                 self._fresh.append((rank, number))
         self.joins.clear()
+        if self._together is not None:  # what one rank may do depends on all
+            for rank in range(len(self.batchers)):
+                self._touch(rank)
+            self._limit = self._together.before_plan()
         for rank in sorted(self._touched) if len(self._touched) > 1 else self._touched:
             self._replan(rank)
         self._touched.clear()
@@ -334,6 +332,8 @@ class Unit:
             self._set(1, seconds, seconds, seconds)
             return True
         most = (plans[0].leap if len(plans) == 1 else self._heap[0][0] - self.steps) if not self._fresh else 1
+        if self._limit is not None:
+            most = max(1, min(most, self._limit))
         self._set(*self.clock.leap(decodes, reads, most, inf, self._gain))
         return True
 

@@ -6,9 +6,9 @@ from heapq import heappop, heappush
 from math import nan
 
 from simulator.engine.fleet_clients import Clients
-from simulator.engine.fleet_events import At, Event, Kind
+from simulator.engine.fleet_events import At, Attempt, Event, Kind
 from simulator.engine.fleet_lines import Lines, Move
-from simulator.engine.fleet_replica import Attempt, Unit
+from simulator.engine.fleet_replica import Unit
 from simulator.engine.fleet_spec import Fleet
 from simulator.engine.replica import StepRecord
 from simulator.engine.step_time import Clock
