@@ -175,8 +175,10 @@ class _Sizing:
             count * (part.curve.best_load if part.curve else 0.0) * (1.0 + LUCK)
             for part, count in zip(self.parts, counts, strict=True)
         )
-        guess = min(self.task.load, top) if asked is None else asked
-        most = search(lambda load: self._at(counts, load).holds, guess, RESOLUTION, max(top, asked or 0.0))
+        least = asked or 0.0
+        share = min(now / before for now, before in zip(counts, self.task.counts, strict=True))
+        guess = max(least, min(self.task.load * share, top))
+        most = max(least, search(lambda load: self._at(counts, load).holds, guess, RESOLUTION, max(top, least)))
         return FleetFound(counts, most, self._points(counts), self.requests, "" if most else "no load holds")
 
     def _points(self, counts: tuple[int, ...]) -> tuple[FleetPoint, ...]:
