@@ -10,6 +10,7 @@ from simulator.cost.collective.transfer import Engine as TransferEngine
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, Speculation, TableOptions, build_table
 from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, TransferSpec
+from simulator.engine.pipelined import Pipelined
 from simulator.engine.server import PROMPT_OP_S, REQUEST_S, ROUTING_SKEW, TOKEN_S, Server, kv_memory_bytes, memory_for
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.metrics.prices import price_of
@@ -138,6 +139,7 @@ def _engine(entry: Entry) -> tuple[EngineProfile, Policy]:
             max_sequences=told.max_sequences or own.max_sequences,
             chunked=own.chunked if told.chunked is None else told.chunked,
             poll_steps=told.poll_steps or own.poll_steps, preempt=told.preempt or own.preempt,
+            together_steps=own.together_steps if told.together_steps is None else told.together_steps,
             draft_tokens=drafted.tokens if drafted else 0,
             tokens_per_step=drafted.tokens_per_step if drafted else 1.0,
         )  # fmt: skip
@@ -232,6 +234,8 @@ def _replicas(entry: Entry, pool: _Pool, requests: Requests) -> list[ReplicaSpec
     wanted = entry.spec.serving.prefix_cache
     shares = bool(requests.prefixes) if wanted is None else wanted
     layout, standing = pool.server.setup.layout, pool.standing
+    table = pool.server.table
+    step_time = Pipelined(table) if layout.pp > 1 else table
     share = 0.0
     if pool.spec.role != "mixed":
         context = max(1, int(requests.input_tokens.mean()))
@@ -243,7 +247,7 @@ def _replicas(entry: Entry, pool: _Pool, requests: Requests) -> list[ReplicaSpec
     tiers = tiers_of(entry, pool.server, prefix_tokens) if pool.spec.role != "decode" else ()
     return [
         ReplicaSpec(
-            name, pool.server.table, pool.policy, pool.kv_blocks, pool.spec.role, pool.spec.name, layout.dp_attention,
+            name, step_time, pool.policy, pool.kv_blocks, pool.spec.role, pool.spec.name, layout.dp_attention,
             layout.ranks, standing.nodes(gpus), _nic_bytes_per_s(pool) * layout.ranks,
             prefix_tokens, tiers, *swap_of(entry, pool.server, pool.policy.block_tokens), share,
         )

@@ -167,6 +167,9 @@ class ServingSpec(Part):
     max_sequences: Count | None = None
     chunked: StrictBool | None = Field(default=None, description="a prompt may be cut over several steps")
     poll_steps: Count | None = Field(default=None, description="decode steps between looks for new requests")
+    together_steps: Natural | None = Field(
+        default=None, description="attention ranks wait so many steps for each other's prompts; 0: each for itself"
+    )
     memory_share: Annotated[Number, Field(gt=0, le=1)] | None = Field(
         default=None, description="of the GPU (TensorRT-LLM: of what weights leave), for the KV cache and the rest"
     )

@@ -1,5 +1,6 @@
 """The price of a program's communication from the link facts of its mesh axes."""
 
+from dataclasses import replace
 from math import ceil
 
 from simulator.cost.collective import collective_price, expert_all_to_all_price
@@ -17,12 +18,18 @@ def price_comm(setup: Setup, op: CommOp) -> Price:
     if setup.comm is not None:
         return _slower(setup.comm(op), setup)
     if not isinstance(op, Collective):
-        return _slower(collective_price(setup.links(("pp",)), "send_recv", op.bytes), setup)
+        return _slower(collective_price(_neighbours(setup.links(("pp",))), "send_recv", op.bytes), setup)
     links = setup.links(op.over)
     if op.exchange is not None and links.ranks > 1 and links.scale_up in ("nvswitch", "nvlink_mesh"):
         return _exchange(links, op, op.exchange)
     library = setup.engine.all_reduce if op.kind == "all_reduce" else "nccl"
     return _slower(collective_price(links, op.kind, op.bytes, library=library), setup)
+
+
+def _neighbours(links: GroupLinks) -> GroupLinks:
+    """Two stages that follow each other, of a pipeline over all of these ranks; between nodes if any two are."""
+    nodes = min(2, links.nodes)
+    return replace(links, ranks=min(2, links.ranks), nodes=nodes, ranks_per_node=1 if nodes > 1 else 2)
 
 
 def _slower(price: Price, setup: Setup) -> Price:
