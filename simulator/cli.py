@@ -258,6 +258,14 @@ def collectives(
     factor: Annotated[float, typer.Option(help="from one size to the next")] = 2.0,
     algorithm: Annotated[str | None, typer.Option(help="force one, e.g. ring; else as the library chooses")] = None,
     library: Annotated[str, typer.Option(help="nccl, rccl, vllm, sglang, ...")] = "nccl",
+    mode: Annotated[
+        str,
+        typer.Option(help="nccl-tests, graph, eager (launched from Python) or one-process (for all GPUs of a node)"),
+    ] = "nccl-tests",
+    routing: Annotated[str, typer.Option(help="default, ecmp, rail_aligned or adaptive")] = "default",
+    fault: Annotated[
+        list[str] | None, typer.Option(help="FROM,TO[,FACTOR[,TIME]]: a link that slows or (0) fails, and when")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="draw bus bandwidth into this HTML file")] = None,
     measured: Annotated[
         Path | None, typer.Option(help="a log of nccl-tests, or a table of collectives, to draw over the curve")
@@ -281,6 +289,9 @@ def collectives(
         library=library,
         plot=plot,
         measured=measured,
+        mode=mode,
+        routing=routing,
+        faults=fault or (),
     )
 
 

@@ -61,7 +61,9 @@ def _bus_limit(links: GroupLinks, op: str, algorithm: str) -> float:
     """The most that links allow: a ring's busbw is the link's rate, in-switch reduction halves what is sent."""
     share = bus_share(op, links.ranks)
     inside = min(links.scale_up_bytes_per_s, links.pair_bytes_per_s * (links.ranks_per_node - 1))
-    sent = 1.0 if algorithm.startswith("nvls") and op == "all_reduce" else share
+    # Over several nodes one step in ranks_per_node of each ring goes by a NIC.
+    steps_inside = (links.ranks_per_node - 1) / links.ranks_per_node if links.nodes > 1 else 1.0
+    sent = 1.0 if algorithm.startswith("nvls") and op == "all_reduce" else share * steps_inside
     if op == "all_to_all":
         sent = (links.ranks_per_node - 1) / links.ranks
     if op == "broadcast":

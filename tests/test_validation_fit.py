@@ -96,7 +96,7 @@ def test_the_command_writes_a_file_that_reads_back(tmp_path: Path) -> None:
     write(data, "expert_all_to_all", {}, {"tokens_per_rank": 512, "time_s": 1.2e-4})
     assert fit.main(["collectives", "--data", str(data), "--out", str(out)]) == 0
     read = parse(out.read_text(), str(out))
-    assert set(read.platforms) == {"hopper.nvlink"}
+    assert set(read.platforms) == {"hopper.nvlink", "cdna3.xgmi"}
     assert set(read.networks) == {"infiniband", "roce", "efa", "slingshot", "slingshot crossed"}
     assert set(read.expert) == {"deepep_low_latency dispatch hopper"}
     assert "unseen" in out.read_text()

@@ -1,23 +1,26 @@
 """`shardsim collectives`: the table nccl-tests would print, predicted; and a real one compared with it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
 
+from simulator.commands.collectives_fabric import Floats, added_seconds, disturbance
 from simulator.commands.show import print_table
 from simulator.commands.text import write_new, written
 from simulator.cost.collective import collective_times, selection
-from simulator.cost.collective.request import LIBRARIES, OPS
+from simulator.cost.collective.request import LIBRARIES, OPS, Mode
 from simulator.errors import DataError, ScheduleError, ShardsimError
 from simulator.hardware.catalogue import find_device
 from simulator.report.figures.bandwidth import bandwidth_figure
 from simulator.report.page.build import figure_page
 from simulator.scenario.topology_file import load_topology
+from simulator.topology.cluster import Cluster
 from simulator.topology.facts import group_links
 from simulator.topology.group import GroupLinks
 from simulator.units import format_bytes, parse_bytes
@@ -61,8 +64,14 @@ def collectives_command(
     library: str,
     plot: Path | None,
     measured: Path | None = None,
+    mode: str = "nccl-tests",
+    routing: str = "default",
+    faults: Sequence[str] = (),
 ) -> None:
-    """Print the table, and draw it where `plot` names a file, with measured points over it where there are any."""
+    """Print the table, and draw it where `plot` names a file, with measured points over it where there are any.
+
+    `routing` and `faults` (links that slow down or fail) add what the flows lose by them (`collectives_fabric`).
+    """
     if measured is not None and plot is None:
         raise ScheduleError(
             where="--measured", given=str(measured), rule="is drawn over the curve", way_out="add --plot FILE"
@@ -71,8 +80,12 @@ def collectives_command(
         raise ScheduleError(where="--op", given=repr(op), rule=f"is none of {', '.join(OPS)}")
     if library not in LIBRARIES:
         raise ScheduleError(where="--library", given=repr(library), rule=f"is none of {', '.join(LIBRARIES)}")
-    links, members = _group(topology, nodes, gpus, op)
-    rows = _rows(links, op, _sizes(*sizes), algorithm, library)
+    if mode not in get_args(Mode):
+        raise ScheduleError(where="--mode", given=repr(mode), rule=f"is none of {', '.join(get_args(Mode))}")
+    cluster, links, members = _group(topology, nodes, gpus, op)
+    told = disturbance(cluster, routing, faults)
+    lost = (lambda each: added_seconds(cluster, [gpu for gpu, _ in members], op, each, told)) if told else np.zeros_like
+    rows = _rows(links, op, _sizes(*sizes), algorithm, library, cast(Mode, mode), lost)
     print("\n".join(_table(rows, op, members)))
     if plot is not None:
         points = measured_points(measured, links, op, library) if measured is not None else ()
@@ -133,7 +146,7 @@ def check_command(log: Path, topology: str, *, nodes: int, gpus: int | None, op:
         text = sys.stdin.read() if str(log) == "-" else log.read_text(encoding="utf-8", errors="replace")
     except OSError as failure:
         raise DataError(where=str(log), given="", rule=f"cannot be read: {failure.strerror}") from None
-    links, _ = _group(topology, nodes, gpus, op or "")
+    _, links, _ = _group(topology, nodes, gpus, op or "")
     rows = check_log(text, links, op)
     print_table(
         [
@@ -149,8 +162,8 @@ def check_command(log: Path, topology: str, *, nodes: int, gpus: int | None, op:
     return 1 if low else 0
 
 
-def _group(topology: str, nodes: int, gpus: int | None, op: str) -> tuple[GroupLinks, list[tuple[int, int]]]:
-    """Links of the group, and (GPU, node) of each rank: `gpus` spread evenly over the nodes, or all."""
+def _group(topology: str, nodes: int, gpus: int | None, op: str) -> tuple[Cluster, GroupLinks, list[tuple[int, int]]]:
+    """The cluster, the group's links, and (GPU, node) of each rank: `gpus` spread evenly over the nodes, or all."""
     cluster = load_topology(topology, nodes)
     each, over = divmod(gpus or (2 if op == "send_recv" else cluster.gpus), cluster.nodes)
     per_node = cluster.gpus // cluster.nodes
@@ -161,7 +174,7 @@ def _group(topology: str, nodes: int, gpus: int | None, op: str) -> tuple[GroupL
             rule=f"must be the same on each of {cluster.nodes} node(s) of {per_node} GPUs",
         )
     chosen = [gpu for node in range(cluster.nodes) for gpu in cluster.gpus_of_node(node)[:each]]
-    return group_links(cluster, chosen), [(gpu, int(cluster.gpu_node[gpu])) for gpu in chosen]
+    return cluster, group_links(cluster, chosen), [(gpu, int(cluster.gpu_node[gpu])) for gpu in chosen]
 
 
 def _sizes(smallest: str, largest: str, factor: float) -> list[float]:
@@ -180,8 +193,12 @@ def _sizes(smallest: str, largest: str, factor: float) -> list[float]:
     return [first * factor**i for i in range(count)]
 
 
-def _rows(links: GroupLinks, op: str, sizes: list[float], algorithm: str | None, library: str) -> list[Row]:
-    times = collective_times(links, op, np.array(sizes), library=library, algorithm=algorithm, mode="nccl-tests")
+def _rows(
+    links: GroupLinks, op: str, sizes: list[float], algorithm: str | None, library: str, mode: Mode,
+    lost: Callable[[Floats], Floats],
+) -> list[Row]:  # fmt: skip
+    bytes_ = np.array(sizes)
+    times = collective_times(links, op, bytes_, library=library, algorithm=algorithm, mode=mode) + lost(bytes_)
     share = bus_share(op, links.ranks)
     return [
         Row(

@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 from simulator.cost.collective import nccl
 from simulator.cost.collective.facts import Protocol
 from simulator.cost.collective.parameters import Parameters, Platform, Stage, link_class
-from simulator.cost.collective.price import INT8_REDUCTION
+from simulator.cost.collective.price import INT8_REDUCTION, links_for
 from simulator.cost.collective.stages import stage_times
 from simulator.topology.group import GroupLinks
 from simulator.validation.links import links_or_reason, text
@@ -135,14 +135,12 @@ def cells_of(rows: pd.DataFrame) -> list[Cell]:
     """Rows grouped by what prices them; repeated measurements of one point share its weight."""
     cells: list[Cell] = []
     repeats = rows.groupby(["links_id", "op", "message_bytes"]).time_s.transform("size")
-    for (_, op), group in rows.groupby(["links_id", "op"]):
-        links = group["links"].iloc[0]
+    for (_, op, dtype), group in rows.groupby(["links_id", "op", np.where(rows["dtype"] == "int8", "int8", "half")]):
+        links = links_for(group["links"].iloc[0], str(op), str(dtype))
         sizes = group.message_bytes.to_numpy(float)
         candidates, picked = nccl.choices(links, str(op), None, sizes)
-        factor = np.where(
-            (group.dtype == "int8") & (op in ("all_reduce", "reduce_scatter")),
-            1.0 + (INT8_REDUCTION - 1.0) * sizes / (sizes + 2.0**20), 1.0,
-        )  # fmt: skip
+        slower = INT8_REDUCTION - 1.0 if dtype == "int8" and op in ("all_reduce", "reduce_scatter") else 0.0
+        factor = 1.0 + slower * sizes / (sizes + 2.0**20)
         log_time = np.log(group.time_s.to_numpy(float) / factor)
         weight = 1.0 / np.sqrt(repeats[group.index].to_numpy(float))
         for number, (algorithm, protocol) in enumerate(candidates):

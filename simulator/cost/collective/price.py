@@ -1,5 +1,6 @@
 """The price of a collective on a group: what the engine, the planner and the command line ask for."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,7 @@ from simulator.topology.group import GroupLinks
 Floats = NDArray[np.float64]
 
 INT8_REDUCTION = 1.045
-"""Adding int8 runs slower than adding half at the same bytes: median of 1 to 512 MiB, all generations (2026-11)."""
+"""Adding int8 runs slower than adding half by the same algorithm: median of 1 to 512 MiB, all generations (2026-11)."""
 _REDUCING = ("all_reduce", "reduce_scatter")
 _UNSEEN_ERROR = 2.0
 """An unmeasured platform is taken to be off by this times the error of the platform it borrows from."""
@@ -36,6 +37,13 @@ def graph_times(
         name = library if engine else "vllm"
         return custom.times(links, name, algorithm, message_bytes, parameters)
     return nccl.times(links, op, algorithm, message_bytes, parameters)
+
+
+def links_for(links: GroupLinks, op: str, dtype: str) -> GroupLinks:
+    """The links as this dtype can use them: NVSwitches add fp16, bf16 and fp32, but not int8 (NCCL 2.30, NVLS)."""
+    if dtype == "int8" and op in _REDUCING and links.multicast:
+        return replace(links, multicast=False)
+    return links
 
 
 def platform_of(links: GroupLinks) -> tuple[Platform, bool]:
@@ -67,7 +75,7 @@ def collective_times(
         check_bytes(float(sizes.max()))
     if links.ranks == 1:
         return np.zeros_like(sizes)
-    times = curve.read(_table(links, op, library, algorithm), sizes)
+    times = curve.read(_table(links_for(links, op, dtype), op, library, algorithm), sizes)
     if dtype == "int8" and op in _REDUCING:
         times = times * (1.0 + (INT8_REDUCTION - 1.0) * sizes / (sizes + 2.0**20))
     if mode == "eager":

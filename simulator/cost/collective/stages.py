@@ -52,7 +52,11 @@ def _ring(op: str, n: int, nodes: int, per_node: int) -> Shape:
     if op == "broadcast":
         return Shape(n - nodes, across, 1.0, 1.0 / per_node if nodes > 1 else 0.0, 0.0, 1.0 / n)
     wire = steps / n
-    return Shape(steps - across, across, wire, wire / per_node if nodes > 1 else 0.0, 1.0 / n, 1.0 / (n * per_node))
+    if nodes == 1:
+        return Shape(steps, 0.0, wire, 0.0, 1.0 / n, 1.0 / n)
+    # Each channel leaves the node at another GPU, which sends that channel's part by its NIC and not inside.
+    inside = wire * (per_node - 1) / per_node
+    return Shape(steps - across, across, inside, wire / per_node, 1.0 / n, 1.0 / (n * per_node))
 
 
 def _tree(nodes: int, per_node: int) -> Shape:
