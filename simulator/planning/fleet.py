@@ -35,6 +35,8 @@ from simulator.planning.sizing import LUCK, within
 FEWEST, MOST = 300, 6000
 """Requests of one run: `LIVES` times those in flight, within these."""
 LIVES = 2.0
+EASE = 0.6
+"""Part of the most it holds at which a fleet is looked at besides: how fast it is with room to spare."""
 SIZES = 12
 """Fleets of other sizes that are tried for an asked load, at most."""
 
@@ -179,6 +181,8 @@ class _Sizing:
         share = min(now / before for now, before in zip(counts, self.task.counts, strict=True))
         guess = max(least, min(self.task.load * share, top))
         most = max(least, search(lambda load: self._at(counts, load).holds, guess, RESOLUTION, max(top, least)))
+        if most:
+            self._at(counts, EASE * most)
         return FleetFound(counts, most, self._points(counts), self.requests, "" if most else "no load holds")
 
     def _points(self, counts: tuple[int, ...]) -> tuple[FleetPoint, ...]:

@@ -8,8 +8,13 @@ from simulator.report.figures.figure import Figure, axis, short
 from simulator.report.plan.words import AXES, candidate_text, limits_of, percentile_text
 
 COLOURS = ("@blue", "@orange", "@teal", "@violet", "@ochre", "@red", "@sky", "@brown")
-MOST_CURVES = len(COLOURS)
+MOST_CURVES = 5
 _TRAFFIC = (("ttft_s", "@orange"), ("tpot_s", "@teal"))
+
+
+_LEGEND = {"orientation": "h", "y": -0.24, "yanchor": "top", "font": {"size": 11}}
+_TALL = 470
+"""Room for a legend of whole candidates below the plot."""
 
 
 def _by_candidate(result: PlanResult) -> dict[str, list[LoadPoint]]:
@@ -65,12 +70,13 @@ def load_curves(result: PlanResult) -> list[Figure]:
             traces.append(_curve(known.get(name), name, points, ys, colour, f"{AXES[field].label}: %{{y}} {unit}"))
         bounds = [] if limit is None else [_limit(limit * factor, "limit")]
         layout = {
-            "xaxis": axis("requests/s, all replicas together", rangemode="tozero"),
+            "xaxis": axis("requests/s, all replicas together"), "legend": _LEGEND,
             "yaxis": axis(unit, range=_reach(values, None if limit is None else limit * factor)),
             "shapes": [line for line, _ in bounds], "annotations": [label for _, label in bounds],
         }  # fmt: skip
         title = AXES[field].label
-        figures.append(Figure(f"{title[:1].upper()}{title[1:]} against load", traces, layout, f"{at} of a simulation."))
+        note = f"{at} of a simulation; a cross marks a load at which a limit is broken."
+        figures.append(Figure(f"{title[:1].upper()}{title[1:]} against load", traces, layout, note, _TALL))
     return figures
 
 
@@ -91,12 +97,13 @@ def cost_curves(result: PlanResult) -> list[Figure]:
     known = _known(result)
     traces = []
     simulated = _by_candidate(result)
-    names = dict.fromkeys([*simulated, *(each.candidate_id for each in result.explanations)])
+    names = list(dict.fromkeys([*simulated, *(each.candidate_id for each in result.explanations)]))[:MOST_CURVES]
     for name, colour in zip(names, COLOURS, strict=False):
         each = known.get(name)
         if each is None or each.score is None or each.score.usd_per_hour is None:
             continue
-        held = [point for point in simulated.get(name, _loads(each.score)) if point.requests_per_s > 0]
+        held = [point for point in simulated.get(name, []) if point.requests_per_s > 0]
+        held = sorted(_loads(each.score) + held, key=lambda point: point.requests_per_s)
         tokens = [3600 * point.requests_per_s * result.asked.mean_output_tokens for point in held]
         ys = [1e6 * each.score.usd_per_hour / count for count in tokens]
         traces.append(_curve(each, name, held, ys, colour, "$%{y} per million output tokens"))
@@ -104,10 +111,11 @@ def cost_curves(result: PlanResult) -> list[Figure]:
         return []
     layout = {
         "xaxis": axis("requests/s, all replicas together", rangemode="tozero"),
+        "legend": _LEGEND,
         "yaxis": axis("$ per million output tokens", rangemode="tozero"),
     }
     note = "GPUs as planned, up to the load that they hold; a cross marks a load at which a limit is broken."
-    return [Figure("Cost against load", traces, layout, note)]
+    return [Figure("Cost against load", traces, layout, note, _TALL)]
 
 
 def _loads(score: Score) -> list[LoadPoint]:
