@@ -79,7 +79,7 @@ def test_the_page_says_what_the_run_found(runs: list[Run]) -> None:
     shaded = [
         figure for figure in figures_of(page) if any(s["type"] == "rect" for s in figure["layout"].get("shapes", []))
     ]
-    assert len(shaded) == 4
+    assert len(shaded) == 5  # rates, requests in the system, masters, replicas, KV
     assert "Masters" not in serving_page(runs[:1], "t", "")
 
 
