@@ -17,7 +17,7 @@ SERIES_COLUMNS = ("time_s", "arrival_rate", "finish_rate", "output_rate", "in_sy
 answer); in_system: requests sent and not finished; before_first_token: of these, without their first token. Then for
 every pool NAME: waiting:NAME and running:NAME (sequences decoding, over all replicas), kv:NAME (share of the pages of
 the fullest replica's fullest rank); these need the log of steps. For every master NAME that takes time to dispatch,
-queue:NAME (requests that it holds, by the master that dispatched them in the end)."""
+queue:NAME (requests that it holds, by who dispatched them in the end; without those that a fault sent back)."""
 
 
 def series_frame(case: ServingCase, served: FleetServed, steps: pd.DataFrame, seconds: float) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def series_frame(case: ServingCase, served: FleetServed, steps: pd.DataFrame, se
     reached = served.arrival_s if before is None else served.arrival_s + before[served.number]
     for index, spec in enumerate(case.fleet.masters):
         if spec.dispatch_s:
-            mine = served.master == index
+            mine = (served.master == index) & (served.retries == 0)  # of others the last dispatch alone is known
             held, passed = np.sort(reached[mine]), np.sort(served.dispatched_s[mine])
             columns[f"queue:{spec.name}"] = until(held, middle) - until(passed, middle)
     return pd.DataFrame(columns)
