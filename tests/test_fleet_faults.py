@@ -116,6 +116,23 @@ def test_a_slower_line_and_a_slower_replica_take_longer_by_as_much() -> None:
     assert float(after.moved_s[0] - after.prefilled_s[0]) == pytest.approx(wire * (1 / 3) / (0.25 / 2), rel=0.05)
 
 
+def test_slower_nics_stretch_the_exchange_of_the_replica_too() -> None:
+    work = Requests(np.zeros(1), np.array([400]), np.array([200]))
+    fleet = pools("vllm", nic=50e9)
+    shared = replace(fleet, replicas=tuple(replace(spec, exchange_share=0.4) for spec in fleet.replicas))
+    decode = [spec.name for spec in fleet.replicas if spec.role == "decode"]
+    spans = []
+    for faults in ((), tuple(FaultSpec("nic", name, 0.0, speed=0.5) for name in decode)):
+        served = serve_fleet(work, replace(shared, faults=faults), check=True)
+        spans.append(float(served.finish_s[0] - served.moved_s[0]))
+    assert spans[1] == pytest.approx(spans[0] * (0.6 + 0.4 / 0.5), rel=1e-6)
+    # None left: the replica cannot step, and what it held goes on elsewhere.
+    gone = replace(shared, faults=tuple(FaultSpec("nic", name, 0.1, 0.4) for name in decode))
+    served = serve_fleet(work, gone, check=True)
+    assert served.down_s[2:] == pytest.approx([0.4, 0.4])
+    assert served.retries.tolist() == [1]
+
+
 def test_a_masters_requests_are_taken_over() -> None:
     masters = tuple(MasterSpec(f"m{i}", dispatch_s=0.05) for i in range(2))
     work = Requests(np.zeros(20), np.full(20, 50), np.full(20, 5))

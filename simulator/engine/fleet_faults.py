@@ -108,11 +108,22 @@ class Faults:
         if spec.kind == "link":
             source, target = (names.index(name) for name in spec.target.split("->"))
             return [("link", source * len(names) + target)]
-        return [("nic" if spec.kind == "nic" else "unit", names.index(spec.target))]
+        index = names.index(spec.target)
+        if spec.kind != "nic":
+            return [("unit", index)]
+        return [("nic", index), ("unit", index)] if self.run.units[index].spec.exchange_share else [("nic", index)]
+
+    def _left(self, spec: FaultSpec, key: tuple[str, int]) -> float:
+        """The speed that a fault leaves to what it touches: slower NICs stretch the part of a step that is a replica's
+        own exchange, and without any it cannot step."""
+        if spec.kind != "nic" or key[0] != "unit" or not spec.speed:
+            return spec.speed
+        share = self.run.units[key[1]].spec.exchange_share
+        return 1.0 / (1.0 - share + share / spec.speed)
 
     def _apply(self, key: tuple[str, int], outage: Outage) -> None:
         what, index = key
-        speed = min((self._specs[number][0].speed for number in self._active[key]), default=1.0)
+        speed = min((self._left(self._specs[number][0], key) for number in self._active[key]), default=1.0)
         if what == "unit":
             self._unit(self.run.units[index], speed, outage)
         elif what == "master":
