@@ -11,7 +11,7 @@ from simulator.planning.sizing import Sized, order_key, pool_of, promises, score
 
 FLEETS = 4
 """Candidates that run as fleets at least, and the best of each kind of hardware."""
-SPEND = 20_000
+SPEND = 10_000
 """Requests: while so many have not been simulated, candidates run whose best case promises more than the winner has."""
 WAVE = 2
 """Candidates run together: the same whatever the number of workers."""
