@@ -16,6 +16,10 @@ Version = tuple[int, ...]
 CONTEXT_BYTES = 1.0e9
 """CUDA context, libraries and communication buffers of one process (0.5 to 1.5 GB, nvidia-smi, 2024)."""
 
+BLOCK_FP8_TOKENS = (256, 1024)
+"""Tokens of a step up to which block-scaled fp8 runs as fast as in the tables, and from which `block_fp8_shares` holds:
+decode steps of the closed-loop table agree with the tables, prompts of 1,024 tokens and more do not (2026-11-24)."""
+
 FUSIBLE: dict[str, type] = {
     "norm": ops.Norm,
     "head_norm": ops.HeadNorm,
@@ -78,6 +82,10 @@ class EngineProfile:
     memory_of_free: bool
     error: float
     """Median relative error of step times on rows that were not fitted."""
+    block_fp8_shares: tuple[tuple[str, float], ...] = ()
+    """Speed of products in block-scaled fp8 over the tables' in steps of many tokens, by GPU generation; else 1."""
+    block_fp8_s: float = 0.0
+    """What each product in block-scaled fp8 takes on top, in steps of any size."""
 
     @property
     def label(self) -> str:
@@ -88,6 +96,13 @@ class EngineProfile:
     def expert_chain_s(self, generation: str) -> float | None:
         """Launches of one expert block on a GPU generation; None: as in the measured tables."""
         return dict(self.expert_chains_s).get(generation)
+
+    def block_fp8_time_s(self, generation: str, tokens: float, table_s: float) -> float:
+        """Time of a product in block-scaled fp8 over `tokens`, from its tables'; `BLOCK_FP8_TOKENS` says from where."""
+        few, many = BLOCK_FP8_TOKENS
+        part = min(1.0, max(0.0, (tokens - few) / (many - few)))
+        share = dict(self.block_fp8_shares).get(generation, 1.0)
+        return table_s * (1.0 + part * (1.0 / share - 1.0)) + self.block_fp8_s
 
     def padded(self, sequences: int) -> int | None:
         """The captured batch size that a decode step of `sequences` runs as; None: eager."""
@@ -140,6 +155,8 @@ def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
             fused=tuple(FUSIBLE[word] for word in entry["fused"] if word not in NAMED),
             fused_names=frozenset(NAMED.intersection(entry["fused"])), side_tokens=entry.get("side_tokens", 0),
             reduced_norm_tokens=entry.get("reduced_norm_tokens", 0),
+            block_fp8_shares=tuple(entry.get("block_fp8_share", {}).items()),
+            block_fp8_s=entry.get("block_fp8_us", 0.0) * 1e-6,
             expert_chains_s=tuple((key, us * 1e-6) for key, us in entry.get("expert_chain_us", {}).items()),
             kernel_share=entry["kernel_share"],
             all_reduce_share=entry["all_reduce_share"], max_batched_tokens=entry["max_batched_tokens"],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from simulator.cost.engine_profile import EngineProfile, find_engine
+from simulator.cost.engine_profile import EngineProfile, find_engine, version_of
 from simulator.cost.table import Setup, TableOptions, build_table
 from simulator.engine.front_end import FrontEnd
 from simulator.engine.server import PROMPT_OP_S, Server, front_end, kv_memory_bytes
@@ -28,6 +28,7 @@ from simulator.validation.launch_settings import (
     SGLANG_POLL,
     SGLANG_POLL_CDNA,
     TRT_TOGETHER,
+    before_floor,
     documented,
     lengths,
     speculates,
@@ -38,6 +39,8 @@ from simulator.validation.launch_settings import (
 from simulator.validation.links import group_links, text
 
 POLICY_OF = {"vllm": "vllm", "sglang": "sglang", "tensorrtllm": "tensorrt-llm"}
+OLD_VERSION = {"tensorrt-llm": "1.1"}
+"""The version of a run that names none and is older than `launch_settings.TRT_FLOOR`."""
 FP8_CACHE = {"tensorrt-llm": ("hopper", "blackwell"), "vllm": ("blackwell",), "sglang": ("blackwell", "cdna3")}
 """Engine -> GPU generations on which its KV cache is stored in fp8 (source: see `launch_settings`)."""
 FP8_CACHE_LLAMA = ("vllm", "llama")
@@ -121,9 +124,14 @@ def batched_tokens(engine: str, setup: Setup, row: Any, default: int) -> int:
 
 
 def engine_profile(row: Any) -> EngineProfile:
-    """The engine at the row's version. A Dynamo image's version is Dynamo's own, so the newest engine is taken."""
+    """The engine at the row's version; where none is named, at that of its date. A Dynamo image's version is Dynamo's
+    own, so the newest engine is taken."""
     version = text(row.framework_version)
-    return find_engine(text(row.framework), "" if "dynamo" in version else version)
+    if "dynamo" in version:
+        version = ""
+    elif not version_of(version) and before_floor(row):
+        version = OLD_VERSION.get(policy_name(text(row.framework)), "")
+    return find_engine(text(row.framework), version)
 
 
 def setup_of(row: Any, context: Context) -> Setup:

@@ -22,6 +22,9 @@ ATTENTION = (ops.Attend, ops.AttendLatent, ops.AttendLinear)
 PACKING = (ops.DispatchPack, ops.DispatchUnpack, ops.CombinePack, ops.CombineUnpack)
 REDUCED_NORM = 0.5
 """What a norm inside an all_reduce still takes, over a kernel of its own: its second pass, not its launch."""
+EXPERTS_OF_TOKEN = 8
+"""Experts that a token of a block-scaled model goes to (config.json of DeepSeek-V3, GLM-5, Qwen3; Qwen3.5: 10), by
+which an expert op's pairs are read as the step's tokens."""
 SHARED = (ops.Linear, ops.Activate, ops.Gate)
 AttentionOp = ops.Attend | ops.AttendLatent | ops.AttendLinear
 
@@ -107,7 +110,11 @@ class DirectPricer:
         chain_s = engine.expert_chain_s(self.setup.device.generation)
         price = price_op(op, self.setup.device, busiest, backend, chain_s)
         share = engine.kernel_share / REDUCED_NORM if self._reduced(op) else engine.kernel_share
-        return Price(price.time_s / share, price.provenance, price.error, price.bound)
+        time_s = price.time_s / share
+        if isinstance(op, ops.Linear | ops.Experts) and op.dtype == "fp8_block":
+            tokens = op.tokens if isinstance(op, ops.Linear) else sum(op.load.totals) / EXPERTS_OF_TOKEN
+            time_s = engine.block_fp8_time_s(self.setup.device.generation, tokens, time_s)
+        return Price(time_s, price.provenance, price.error, price.bound)
 
     def _inside(self, op: ops.ComputeOp) -> bool:
         """Whether the expert exchange's kernels pack and unpack, and were measured with it."""
