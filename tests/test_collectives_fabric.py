@@ -48,6 +48,16 @@ def test_hashed_routes_collide_on_spines_where_traffic_leaves_its_leaf() -> None
     assert not _added(2, "all_reduce", "ecmp").any()  # rings on rails never leave their leaf
 
 
+def test_times_between_the_asked_sizes_are_those_of_their_own_flows() -> None:
+    cluster = load_topology("dgx_h100", 2)
+    told = disturbance(cluster, "default", ("node0.nic0,leaf0,0.3",))
+    assert told is not None
+    sizes = (2.0**16, 2.0**21, 2.0**24, 2.0**30)
+    together = added_seconds(cluster, range(16), "all_to_all", sizes, told)
+    alone = [added_seconds(cluster, range(16), "all_to_all", (size,), told)[0] for size in sizes]
+    assert together == pytest.approx(alone, rel=0.02)
+
+
 def test_a_gpu_cut_off_from_everything_is_named() -> None:
     with pytest.raises(ShardsimError, match="down"):
         _added(1, "all_reduce", "default", "node0.gpu0,node0.nvswitch", "node0.gpu0,node0.pcie0")
