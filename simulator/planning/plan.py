@@ -88,10 +88,10 @@ def _traffic(question: Question, found: Found, executor: Executor) -> tuple[Traf
 
 
 def _notes(question: Question, found: Found) -> tuple[str, ...]:
+    simulated = sum(e.status == "confirmed" for e in found.evaluations)
     notes = [
-        f"{len(found.fleets)} candidates ran as whole fleets behind a {question.router.replace('_', ' ')} router, "
-        f"{len([e for e in found.evaluations if e.status == 'confirmed'])} in all at least one replica of each pool "
-        "under its share of the traffic.",
+        f"{simulated} candidates hold as simulated, {len(found.fleets)} ran as whole fleets behind "
+        f"a {question.router.replace('_', ' ')} router; of the others one replica of each pool with its share."
     ]
     if not question.space.tp and not question.space.tp_across_nodes:
         notes.append("Tensor parallelism stays inside a node; sizes are powers of two.")
