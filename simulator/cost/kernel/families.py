@@ -40,6 +40,8 @@ from simulator.hardware.device import Device
 QUANTISED = frozenset({"fp8", "fp8_block", "nvfp4", "int8", "mxfp4_mxfp8"})
 """Formats whose GEMM first quantises its bf16 input; the measured times hold that."""
 
+SCALED = frozenset({"fp8_block", "nvfp4", "mxfp4", "mxfp4_mxfp8"})
+"""Formats with a scale per block of an operand, applied inside the product."""
 
 GENERATED_ROWS = 64.0
 """Formats whose kernels pad to fewer rows multiply in bf16, which the generated expert kernels do not."""
@@ -92,7 +94,7 @@ def bmm_timed(
     b, rows, columns, inner = sizes("gemm", {"batch": batch, "m": m, "n": n, "k": k})
     work = gemm_work(b, rows, columns, inner, form)
     if not choose.lends(device.generation):
-        return roofline_times(device, work)
+        return roofline_times(device, work, "scaled" if form in SCALED else "plain")
     fit = fitted("gemm", choose.gemm_key(device.generation, form, backend))
     operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
     quantises = np.asarray(float(form in QUANTISED))
@@ -107,7 +109,7 @@ def grouped_timed(device: Device, rows: ExpertRows, n: ArrayLike, k: ArrayLike, 
     r, active, tiles, padded, columns, inner = sizes("grouped_gemm", {**counts, "n": n, "k": k})
     work = grouped_work(r, active, columns, inner, form)
     if not choose.lends(device.generation):
-        return roofline_times(device, work)
+        return roofline_times(device, work, "scaled")
     fit = fitted("experts", choose.experts_key(device.generation, form, variant))
     operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
     seconds = USUAL.launch_s + grouped_s(
@@ -135,7 +137,7 @@ def experts_timed(
     down = grouped_work(rows.rows, rows.active, block.hidden, block.inter, form)
     work = Work(up.flops + down.flops, up.moved_bytes + down.moved_bytes, form)
     if not choose.lends(device.generation):
-        return roofline_times(device, work)
+        return roofline_times(device, work, "scaled")
     timed = _experts_by(device, rows, block, work, choose.experts_key(device.generation, form, variant), chain_s)
     if variant or device.generation != "blackwell" or mma_rows(form) < GENERATED_ROWS:
         return timed
@@ -178,7 +180,7 @@ def prefill_timed(
     # The bound grants the fastest units the formats allow.
     work = prefill_work(prompts, q, g, kind.head_dim, kind.v_head_dim, kind.kv_dtype, kind.window, unit)
     if not choose.lends(device.generation):
-        return roofline_times(device, work)
+        return roofline_times(device, replace(work, dtype="bf16"), "attention")
     name = choose.attention_kind(device.generation, kind.backend, kind.head_dim)
     fit = fitted("prefill", choose.prefill_key(device.generation, name, kind.q_dtype, kind.kv_dtype, kind.backend))
     window = np.asarray(np.inf if kind.window is None else float(kind.window))
@@ -232,7 +234,7 @@ def latent_prefill_timed(
     unit = latent_unit(device, kv_dtype)
     work = prefill_work(prompts, q, q, nope + rope, value, "bf16", None, unit)
     if not choose.lends(device.generation):
-        return roofline_times(device, work)
+        return roofline_times(device, replace(work, dtype="bf16"), "attention")
     kind = choose.latent_kind(device.generation, backend)
     fit = fitted("latent_prefill", choose.latent_key(device.generation, kind, kv_dtype, backend))
     spans = (float(nope + rope), float(value), float(latent + rope))
