@@ -12,7 +12,7 @@ from simulator.cost.op import price_op
 from simulator.cost.price import Price
 from simulator.hardware.device import Device
 from simulator.program.build import Program, Segment
-from simulator.program.ops import Collective, CommOp, ComputeOp, Experts, Op, Receive, Send
+from simulator.program.ops import Collective, CombinePack, CommOp, ComputeOp, DispatchUnpack, Experts, Op, Receive, Send
 
 PriceComm = Callable[[CommOp], Price]
 PriceCompute = Callable[[ComputeOp], Price]
@@ -22,6 +22,17 @@ _SAME_S = 1e-12
 
 def _never(_op: Op) -> bool:
     return False
+
+
+def is_shared(op: Op) -> bool:
+    """Whether an op works on the tokens of all data-parallel attention ranks, however they are dealt over the ranks.
+
+    The experts and what packs for them, and gathering all ranks' tokens for experts that are cut over them. An
+    all_to_all is not: the rank with most tokens sends and receives most, and the others wait for it.
+    """
+    if isinstance(op, Collective):
+        return op.kind in ("all_gather", "reduce_scatter") and "dp_attention" in op.over
+    return isinstance(op, Experts | DispatchUnpack | CombinePack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +46,8 @@ class StepPrice:
     """Sum over the communication stream, hidden or not."""
     error: float
     """Expected relative error: the ops' own, weighted by their time."""
+    shared_s: float = 0.0
+    """Sum over the ops on the tokens of all attention ranks (`is_shared`)."""
 
 
 @dataclass(slots=True)
@@ -48,6 +61,7 @@ class _Clock:
     """When the second compute stream is free."""
     busy_s: tuple[float, float] = (0.0, 0.0)
     error_s: float = 0.0
+    shared_s: float = 0.0
 
     @property
     def last_s(self) -> float:
@@ -89,10 +103,11 @@ class StepPricer:
         total = clock.last_s
         compute_s, comm_s = clock.busy_s
         busy = compute_s + comm_s
-        return StepPrice(total, compute_s, comm_s, clock.error_s / busy if busy else 0.0)
+        return StepPrice(total, compute_s, comm_s, clock.error_s / busy if busy else 0.0, clock.shared_s)
 
     def _run(self, clock: _Clock, segment: Segment, times: int) -> None:
         prices = [(op, self._price(op)) for op in segment.ops]
+        clock.shared_s += times * sum(price.time_s for op, price in prices if is_shared(op))
         before = clock.state()
         for done in range(times):
             start, busy, error = clock.last_s, clock.busy_s, clock.error_s

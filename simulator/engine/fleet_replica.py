@@ -328,7 +328,9 @@ class Unit:
                 max(plans[rank].fetch_s for rank in self._chunking),
                 max(plans[rank].swap_s for rank in self._chunking),
             )
-            seconds = self.clock.chunks_s(Step(chunks, decodes, reads, 1, (), self._gain, *moved))
+            new = sum(chunk[1] for rank in self._chunking for chunk in plans[rank].chunks)
+            mean = (self._total + new) / len(plans)
+            seconds = self.clock.chunks_s(Step(chunks, decodes, reads, 1, (), self._gain, *moved), mean)
             self._set(1, seconds, seconds, seconds)
             return True
         most = (plans[0].leap if len(plans) == 1 else self._heap[0][0] - self.steps) if not self._fresh else 1

@@ -2,7 +2,7 @@
 
 An event loop of its own, without SimPy: between two decisions nothing changes, so a decode phase is one event however
 many tokens it emits. Data-parallel attention ranks are batchers that step together; a step takes its busiest rank's
-time, in tokens, sequences and KV tokens each.
+time, in tokens, sequences and KV tokens each; with prompts, experts take the time of all ranks' tokens.
 """
 
 from collections.abc import Sequence
@@ -144,7 +144,7 @@ class _Run:
                 self._note_preemption(rank, number)
         busiest = steps[0] if len(steps) == 1 else _busiest(steps)
         if not busiest.plain:
-            seconds = first = last = self.clock.chunks_s(busiest) + self.cold_s
+            seconds = first = last = self.clock.chunks_s(busiest, _rank_tokens(steps)) + self.cold_s
             count, self.cold_s = 1, 0.0
         else:
             leap = busiest.leap if limit is None else max(1, min(busiest.leap, limit))
@@ -208,6 +208,11 @@ class _Run:
             np.array(self.arrival), np.array(self.first), np.array(self.finish), self.requests.input_tokens,
             self.requests.output_tokens, preempted, self.concurrency, values, counts, tuple(self.log), self.events,
         )  # fmt: skip
+
+
+def _rank_tokens(steps: list[Step]) -> float:
+    """New tokens of a rank on average; ranks without work have none."""
+    return sum(step.decodes + sum(chunk[1] for chunk in step.chunks) for step in steps) / len(steps)
 
 
 def _busiest(steps: list[Step]) -> Step:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from math import ceil, inf, sqrt
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from simulator.serving.batcher import Step
 
@@ -27,12 +27,27 @@ class StepTime(Protocol):
         """
 
 
+@runtime_checkable
+class RankedStepTime(StepTime, Protocol):
+    """A StepTime that knows what the ranks' tokens beside the busiest one's change."""
+
+    ranked: bool
+    """Whether there are data-parallel attention ranks."""
+
+    def step_time_s(
+        self, prefill_tokens: int, prefill_context: int, decode_sequences: int, decode_kv_tokens: int,
+        expert_skew: float | None = None, prefill_sequences: int = 1, fill: float = 1.0,
+    ) -> float:  # fmt: skip
+        """As of a StepTime; `fill`: new tokens of all ranks over what they were if each had the busiest one's."""
+
+
 class Clock:
     """Durations of steps and leaps. Along a leap the time of a step is piecewise linear in its KV tokens, so that a
     leap over k steps takes what k steps take."""
 
     def __init__(self, step_time: StepTime) -> None:
         self._step_time = step_time
+        self._ranked = step_time if isinstance(step_time, RankedStepTime) and step_time.ranked else None
         self._lines: dict[int, dict[int, float]] = {}
 
     def line(self, decodes: int, kv_tokens: float) -> tuple[float, float, float]:
@@ -51,15 +66,17 @@ class Clock:
             found = known[knot] = self._step_time.step_time_s(0, 0, decodes, kv_tokens)
         return found
 
-    def chunks_s(self, step: Step) -> float:
+    def chunks_s(self, step: Step, rank_tokens: float = 0.0) -> float:
         """Seconds of a step with prompt chunks, or one that moves KV from or to other memory.
+
+        `rank_tokens`: new tokens of an attention rank on average, where `step` is the busiest one's; 0: as many.
 
         Prefix blocks are fetched layer by layer beside the computing (as SGLang's HiCache and vLLM's LMCache connector
         do); swapped sequences move while nothing runs (vLLM's cache operations come before the step's kernels).
         """
-        return max(self._computed_s(step), step.fetch_s) + step.swap_s
+        return max(self._computed_s(step, rank_tokens), step.fetch_s) + step.swap_s
 
-    def _computed_s(self, step: Step) -> float:
+    def _computed_s(self, step: Step, rank_tokens: float) -> float:
         chunks = step.chunks
         if not chunks:
             return self.line(step.decodes, step.decode_kv_tokens)[0] if step.decodes else 0.0
@@ -70,7 +87,10 @@ class Clock:
             new = sum(chunk[1] for chunk in chunks)
             cached = round(sum(chunk[1] * chunk[2] for chunk in chunks) * len(chunks) / new)
         reads = round(step.decode_kv_tokens) if step.decodes else 0
-        return self._step_time.step_time_s(new, cached, step.decodes, reads, prefill_sequences=len(chunks))
+        fill = min(1.0, rank_tokens / (new + step.decodes)) if self._ranked and rank_tokens else 1.0
+        if self._ranked is None or fill == 1.0:
+            return self._step_time.step_time_s(new, cached, step.decodes, reads, prefill_sequences=len(chunks))
+        return self._ranked.step_time_s(new, cached, step.decodes, reads, prefill_sequences=len(chunks), fill=fill)
 
     def leap(
         self, decodes: int, kv_tokens: float, steps: int, until_s: float, tokens_per_step: float = 1.0

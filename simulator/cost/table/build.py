@@ -84,14 +84,15 @@ def padded(lines: Array, engine: EngineProfile, reach: Reach) -> Array:
 
 def _body(
     direct: DirectPricer, stage: Stage, points: tuple[int, ...], skews: tuple[float, ...], *, decode: bool
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
     tokens = np.arange(points[-1] + 1)
 
     def drawn(parts: list[list[Part]], name: str) -> Array:
         return np.stack([np.interp(tokens, points, [getattr(p, name) for p in row]) for row in parts])
 
     priced = [[direct.body(stage.index, n, decode, skew) for n in points] for skew in skews]
-    return drawn(priced, "time_s"), drawn(priced, "compute_s"), drawn(priced, "comm_s")
+    shared = np.maximum.accumulate(drawn(priced, "shared_s"), axis=1)
+    return drawn(priced, "time_s"), drawn(priced, "compute_s"), drawn(priced, "comm_s"), shared
 
 
 def _plane(direct: DirectPricer, stage: Stage, reach: Reach) -> Plane:

@@ -1,5 +1,7 @@
 """How parts of a step become its time: overlap of two half batches, eager launches, the host."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,12 @@ def overlapped_s(half: Part, attention_s: float, layers: int, slowed: float) -> 
     """
     compute = half.compute_s * slowed + attention_s / 2.0
     return 2.0 * max(compute, half.comm_s) + min(compute, half.comm_s) / layers
+
+
+def evened(busiest: Part, mean: Part) -> Part:
+    """The busiest attention rank's body where what works on all ranks' tokens takes as long as at their mean."""
+    time_s = max(mean.time_s, busiest.time_s - max(0.0, busiest.shared_s - mean.shared_s))
+    return replace(busiest, time_s=min(busiest.time_s, time_s))
 
 
 def device_s(busy_s: float, launches_s: float) -> tuple[float, bool]:

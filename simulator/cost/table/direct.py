@@ -42,6 +42,8 @@ class Part:
     """Expected relative error."""
     launches: int = 0
     """Kernels that the host launches when the step runs eagerly."""
+    shared_s: float = 0.0
+    """Sum over the ops on the tokens of all data-parallel attention ranks."""
 
 
 NO_PART = Part(0.0, 0.0, 0.0, 0.0)
@@ -158,7 +160,7 @@ class DirectPricer:
     def _priced(self, program: Program, segments: tuple[Segment, ...]) -> Part:
         found = self._steps.price(replace(program, segments=segments))
         launches = sum(len(segment.ops) for segment in segments)
-        return Part(found.time_s, found.compute_s, found.comm_s, found.error, launches)
+        return Part(found.time_s, found.compute_s, found.comm_s, found.error, launches, found.shared_s)
 
     def _attention_ops(self, stage: int, decode: bool) -> tuple[tuple[AttentionOp, int], ...]:
         """The different attention ops of a stage, and how many layers run each."""

@@ -17,15 +17,20 @@ class Body:
     time_s: Array
     compute_s: Array
     comm_s: Array
+    shared_s: Array | None = None
+    """Of `time_s`, what works on the tokens of all attention ranks; never falls. None: not known."""
 
     def row(self, skew: float, skews: tuple[float, ...]) -> "BodyRow":
         """The lines at one skew, linear between tabulated ones."""
         i = min(max(0, int(np.searchsorted(skews, skew, side="right")) - 1), max(0, len(skews) - 2))
         if len(skews) == 1 or skew == skews[i]:
-            return BodyRow(self.time_s[i], self.compute_s[i], self.comm_s[i])
+            shared_s = None if self.shared_s is None else self.shared_s[i]
+            return BodyRow(self.time_s[i], self.compute_s[i], self.comm_s[i], shared_s)
         w = (skew - skews[i]) / (skews[i + 1] - skews[i])
-        mixed = [a[i] + w * (a[i + 1] - a[i]) for a in (self.time_s, self.compute_s, self.comm_s)]
-        return BodyRow(*mixed)
+        time_s, compute_s, comm_s = (a[i] + w * (a[i + 1] - a[i]) for a in (self.time_s, self.compute_s, self.comm_s))
+        shared = self.shared_s
+        shared_s = None if shared is None else shared[i] + w * (shared[i + 1] - shared[i])
+        return BodyRow(time_s, compute_s, comm_s, shared_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,19 @@ class BodyRow:
     time_s: Array
     compute_s: Array
     comm_s: Array
+    shared_s: Array | None = None
+
+    def spread_s(self, tokens: int, mean: int) -> float:
+        """Seconds where the busiest attention rank has `tokens` new ones and the ranks have `mean` on average.
+
+        What each rank does for itself takes as long as on the busiest, what works on all ranks' tokens as long as if
+        all had the mean. Never less than if all did, nor more than if all had the busiest one's.
+        """
+        time_s = float(self.time_s[tokens])
+        if self.shared_s is None or mean >= tokens:
+            return time_s
+        evened = time_s - float(self.shared_s[tokens]) + float(self.shared_s[mean])
+        return min(time_s, max(float(self.time_s[mean]), evened))
 
 
 @dataclass(frozen=True, slots=True)

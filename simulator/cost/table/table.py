@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.cost.table.compose import device_s, host_joined_s, overlapped_s
+from simulator.cost.table.compose import device_s, evened, host_joined_s, overlapped_s
 from simulator.cost.table.direct import DirectPricer, Part
 from simulator.cost.table.lines import BodyRow, StageLines
 from simulator.cost.table.options import TableOptions
@@ -41,11 +42,16 @@ class StepLoad:
     decode_sequences: int = 0
     decode_kv_tokens: int = 0
     prefill_sequences: int = 1
+    fill: float = 1.0
+    """New tokens of all data-parallel attention ranks over what they would be if each had this rank's; counts in steps
+    with prompts (graphs of decode steps are padded up to the busiest rank)."""
 
     def check(self) -> None:
         """Raise WorkloadError for a batch that cannot be."""
         if min(self.prefill_tokens, self.prefill_context, self.decode_sequences, self.decode_kv_tokens) < 0:
             raise WorkloadError(where="step", given=str(self), rule="tokens and sequences are not negative")
+        if not 0.0 < self.fill <= 1.0:
+            raise WorkloadError(where="fill", given=f"{self.fill:g}", rule="above 0, at most 1")
         if self.prefill_tokens and not 1 <= self.prefill_sequences <= self.prefill_tokens:
             raise WorkloadError(where="step", given=str(self), rule="each prefilled sequence brings a token or more")
 
@@ -81,6 +87,7 @@ class StepTable:
         self.tokens_per_step = draft.tokens_per_step if draft else 1.0
         self._draft = 1.0 + draft.tokens * draft.draft_share if draft else 1.0
         self._micro = direct.setup.layout.micro_batches
+        self.ranked = direct.setup.layout.dp_attention > 1
         self._largest_graph = self.engine.graph_sizes[-1] if self.engine.graph_sizes else 0
         self._eager_s = [stage.launches * self.engine.launch_s for stage in stages]
         self._rows: dict[float, list[tuple[BodyRow, BodyRow]]] = {}
@@ -116,13 +123,16 @@ class StepTable:
         decode_kv_tokens: int = 0,
         expert_skew: float | None = None,
         prefill_sequences: int = 1,
+        fill: float = 1.0,
     ) -> float:
         """Seconds of one step; see `StepLoad` for what is counted. Beyond the table's reach parts are priced exactly.
 
         Raises WorkloadError for negative sizes, and for an expert_skew outside the tabulated ones.
         """
-        if not self._simple or expert_skew is not None or decode_sequences > self.reach.sequences:
-            load = StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences)
+        if not self._simple or fill != 1.0 or expert_skew is not None or decode_sequences > self.reach.sequences:
+            load = StepLoad(
+                prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences, fill
+            )
             return self._general(load, expert_skew)
         if prefill_tokens < 0 or prefill_context < 0 or decode_sequences < 0 or decode_kv_tokens < 0:
             StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens).check()
@@ -283,7 +293,7 @@ class StepTable:
         prompts = min(-(-load.prefill_sequences // m), max(1, -(-load.prefill_tokens // m)))
         return StepLoad(
             -(-load.prefill_tokens // m), -(-load.prefill_context // m), -(-load.decode_sequences // m),
-            -(-load.decode_kv_tokens // m), prompts,
+            -(-load.decode_kv_tokens // m), prompts, load.fill,
         )  # fmt: skip
 
     def _busy_s(self, k: int, load: StepLoad, parts: tuple[Part, Part, Part, Part]) -> tuple[float, bool]:
@@ -307,13 +317,16 @@ class StepTable:
         tokens, sampled = load.prefill_tokens + drafted, drafted
         decode = not load.prefill_tokens
         beyond = False
+        mean = tokens if decode else ceil(load.fill * tokens - 1e-6)
         error = direct.body(stage.index, 1, decode, self.options.expert_skews[0]).error
         if tokens <= self.reach.tokens and not exact:
             row = rows[0] if decode else rows[1]
             halves = -(-tokens // 2) if self.options.two_batch_overlap else tokens
-            body = Part(float(row.time_s[tokens]), float(row.compute_s[halves]), float(row.comm_s[halves]), error)
+            body = Part(row.spread_s(tokens, mean), float(row.compute_s[halves]), float(row.comm_s[halves]), error)
         else:
             body, beyond = self._exact_body(k, tokens, decode, skew), True
+            if mean < tokens:
+                body = evened(body, self._exact_body(k, mean, decode, skew))
         prefill = decoded = Part(0.0, 0.0, 0.0, 0.0)
         if load.prefill_tokens:
             prompts = load.prefill_sequences
