@@ -45,6 +45,8 @@ FP8_CACHE = {"tensorrt-llm": ("hopper", "blackwell"), "vllm": ("blackwell",), "s
 """Engine -> GPU generations on which its KV cache is stored in fp8 (source: see `launch_settings`)."""
 FP8_CACHE_LLAMA = ("vllm", "llama")
 """Engine and family of which it is so everywhere (70b_*.sh: kv-cache-dtype: fp8)."""
+POLLED = ("deepseek", "qwen3")
+"""Families whose SGLang scripts set a receive interval (dsr1_*.sh, qwen3.5_*.sh); glm5_fp8_b200.sh sets none."""
 BLOCK_FP8 = ("qwen3", "glm_moe_dsa")
 """Families whose makers' fp8 checkpoints scale 128 x 128 blocks (quantization_config.weight_block_size of
 Qwen/Qwen3-235B-A22B-FP8, Qwen/Qwen3.5-397B-A17B-FP8 and zai-org/GLM-5-FP8, 2025-07 to 2026-02)."""
@@ -87,9 +89,9 @@ def with_cache(quantization: Quantization, engine: str, device: Device) -> Quant
     return override(quantization, kv_cache="fp8") if fp8 else quantization
 
 
-def poll_steps(engine: str, device: Device, clients: int) -> int:
-    """Decode steps between looks for new requests, as the public runs set them."""
-    if engine != "sglang":
+def poll_steps(engine: str, device: Device, clients: int, family: str = POLLED[0]) -> int:
+    """Decode steps between looks for new requests, as the public runs set them; the engine's default for others."""
+    if engine != "sglang" or not family.startswith(POLLED):
         return 1
     if device.generation == "blackwell":
         few, many, limit = SGLANG_POLL
@@ -179,7 +181,7 @@ def policy_for(setup: Setup, row: Any) -> Policy:
     engine = policy_name(text(row.framework))
     own = find_policy(engine)
     tokens = batched_tokens(engine, setup, row, own.max_batched_tokens)
-    polls = poll_steps(engine, setup.device, int(row.concurrency))
+    polls = poll_steps(engine, setup.device, int(row.concurrency), setup.architecture.family)
     policy = replace(own, max_batched_tokens=tokens, poll_steps=polls)
     if engine == "tensorrt-llm":
         share, steps = trt_wait(row, setup.architecture.family)
