@@ -92,6 +92,13 @@ def test_a_lone_prompt_spares_the_experts_and_a_planted_bug_is_seen() -> None:
     assert buggy.spread_s(1024, 128) < row.spread_s(1024, 128) * 0.95
 
 
+@given(new=st.integers(2, 700), decodes=st.integers(0, 200), fill=st.floats(0.01, 1.0), place=st.sampled_from(PLACES))
+def test_looked_up_as_explained(new: int, decodes: int, fill: float, place: tuple[str, Layout]) -> None:
+    load = StepLoad(new, 0, decodes, decodes * 700, 1, fill)
+    found = table(*place, "H200-SXM", ENGINE).explain(load).time_s
+    assert time_s(place, new, fill, decodes) == pytest.approx(found, rel=1e-12)
+
+
 def test_decode_steps_are_padded_to_the_busiest() -> None:
     assert time_s(GATHERED, 0, 0.25, 64) == time_s(GATHERED, 0, 1.0, 64)
 

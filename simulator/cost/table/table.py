@@ -94,6 +94,7 @@ class StepTable:
         first = stages[0]
         decode, prefill = self._bodies(options.expert_skews[0])[0]
         self._decode: list[float] = decode.time_s.tolist()
+        self._prompts = prefill
         self._prefill: list[float] = prefill.time_s.tolist()
         self._head: list[float] = first.head.tolist()
         self._plane, self._box, self._floor_s = first.plane, first.box, self._eager_s[0]
@@ -129,7 +130,7 @@ class StepTable:
 
         Raises WorkloadError for negative sizes, and for an expert_skew outside the tabulated ones.
         """
-        if not self._simple or fill != 1.0 or expert_skew is not None or decode_sequences > self.reach.sequences:
+        if not self._simple or expert_skew is not None or decode_sequences > self.reach.sequences:
             load = StepLoad(
                 prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences, fill
             )
@@ -141,7 +142,9 @@ class StepTable:
             length = decode_kv_tokens / decode_sequences
             if length > self._plane.top_tokens:
                 return self._general(
-                    StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences)
+                    StepLoad(
+                        prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences, fill
+                    )
                 )
             time = self._plane.at(decode_sequences, length)
         if prefill_tokens:
@@ -150,9 +153,15 @@ class StepTable:
             sequences += prefill_sequences
             if tokens >= len(self._prefill) or new < 1.0 or not box.holds(prefill_sequences, new, past):
                 return self._general(
-                    StepLoad(prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences)
+                    StepLoad(
+                        prefill_tokens, prefill_context, decode_sequences, decode_kv_tokens, prefill_sequences, fill
+                    )
                 )
-            time += self._prefill[tokens] + self._head[rows + prefill_sequences] + box.at(prefill_sequences, new, past)
+            body = self._prefill[tokens]
+            if fill != 1.0:
+                StepLoad(fill=fill).check()
+                body = self._prompts.spread_s(tokens, ceil(fill * tokens - 1e-6))
+            time += body + self._head[rows + prefill_sequences] + box.at(prefill_sequences, new, past)
             eager = True
         else:
             time += self._decode[rows] + self._head[rows]
