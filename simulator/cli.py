@@ -210,11 +210,12 @@ def validate(
     table: Annotated[str | None, typer.Option(help="one table only")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the report here as JSON")] = None,
     predictions: Annotated[Path | None, typer.Option(help="write the tables with predicted columns here")] = None,
+    workers: Annotated[int | None, typer.Option(help="processes; one for each core if left out")] = None,
 ) -> int:
     """Predict measured tables and say how far off."""
     from simulator.validation.command import validate_command
 
-    return validate_command(data, table, json_file, predictions)
+    return validate_command(data, table, json_file, predictions, workers)
 
 
 @topology_app.command("show")

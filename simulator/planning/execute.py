@@ -1,4 +1,4 @@
-"""Who runs the tasks of a search: this process, or several. A task is a pure function of picklable data.
+"""Who runs tasks of a search or a validation: this process, or several. A task is a pure function of picklable data.
 
 Anything with the same `map` can stand in (a cluster's scheduler, a store that remembers finished tasks): results come
 in the order of the tasks, and are those of one process.
@@ -32,6 +32,10 @@ class InProcess:
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Results in order."""
         return map(function, tasks)
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        """(number of the task, its result), one after the other."""
+        return enumerate(map(function, tasks))
 
 
 class Processes:

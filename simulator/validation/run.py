@@ -7,42 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from simulator.errors import DataError
-from simulator.validation import (
-    kernels,
-    table_closed_loop,
-    table_collectives,
-    table_exchange,
-    table_offline,
-    table_open_loop,
-    table_pd,
-    table_requests,
-    table_speculative,
-    table_transfers,
-    table_wide_ep,
-)
-from simulator.validation.context import Context
+from simulator.planning.execute import InProcess, Processes
+from simulator.validation.parts import PREDICTORS, Part, answered, joined, parts_of
 from simulator.validation.report import TableReport, ValidationReport, table_report
 from simulator.validation.tables import OUTCOMES, PER_REQUEST, kind_of, read_table, without_outcomes
 
-Predict = Callable[[pd.DataFrame, Context], pd.DataFrame]
+SMALL_S = 4.0
+"""Seconds of work, about, below which starting processes costs more than it saves."""
 Report = Callable[[str, float], None]
 """Told what is being predicted, and which part of the tables is done."""
 
-# A predictor sees input columns only and answers on the same index: predicted_<outcome>, provenance,
-# not_covered_because ("" where covered), group.
-PREDICTORS: dict[str, Predict] = {
-    "collectives": table_collectives.predict,
-    "expert_all_to_all": table_exchange.predict,
-    "kv_transfer": table_transfers.predict,
-    "kernels": kernels.predict,
-    "serving_offline": table_offline.predict,
-    "serving_closed_loop": table_closed_loop.predict,
-    "serving_pd": table_pd.predict,
-    "serving_speculative": table_speculative.predict,
-    "serving_open_loop": table_open_loop.predict,
-    "wide_ep_production": table_wide_ep.predict,
-    PER_REQUEST: table_requests.predict,
-}
 # Tables of measurements that have no predictor yet, and what they wait for.
 NOT_YET: dict[str, str] = {
     "training_steps": "needs backward passes and pipeline schedules",
@@ -63,12 +37,11 @@ class Run:
 def predict_table(table: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(rows as read, the predictor's answer); the predictor never sees an outcome column."""
     frame = read_table(data, table)
-    answer = PREDICTORS[kind_of(table)](without_outcomes(frame, table), Context(data))
-    if not answer.index.equals(frame.index):
-        raise DataError(
-            where=f"predictor of {table}", given=f"{len(answer)} rows", rule=f"must answer {len(frame)} rows"
-        )
-    return frame, answer
+    return frame, joined([answered(part) for part in _parts(table, frame, data)], frame.index)
+
+
+def _parts(table: str, frame: pd.DataFrame, data: Path) -> list[Part]:
+    return parts_of(table, without_outcomes(frame, table), data)
 
 
 def tables_in(data: Path) -> tuple[str, ...]:
@@ -77,35 +50,60 @@ def tables_in(data: Path) -> tuple[str, ...]:
     return tuple(name for name in (*PREDICTORS, *NOT_YET) if (data / f"{name}.csv").is_file()) + tuple(runs)
 
 
-def run_tables(data: Path, tables: tuple[str, ...] | None = None, report: Report | None = None) -> Run:
-    """Predict the named tables, or all that lie in `data`; `report` is told before each."""
-    names = tables or tables_in(data)
+def run_tables(
+    data: Path,
+    tables: tuple[str, ...] | None = None,
+    report: Report | None = None,
+    executor: InProcess | Processes | None = None,
+) -> Run:
+    """Predict the named tables, or all that lie in `data`; `report` is told after each part.
+
+    Who executes does not change a number: the same parts are answered apart wherever they run.
+    """
+    names = tuple(dict.fromkeys(tables or tables_in(data)))
     if not names:
         raise DataError(
-            where=str(data),
-            given="",
-            rule="holds none of the measured tables",
+            where=str(data), given="", rule="holds none of the measured tables",
             way_out=f"e.g. {next(iter(PREDICTORS))}.csv",
-        )
-    reports: list[TableReport] = []
-    predictions: dict[str, pd.DataFrame] = {}
-    for done, name in enumerate(dict.fromkeys(names)):
-        kind = kind_of(name)
-        if report is not None:
-            report(name, done / len(names))
-        if kind in PREDICTORS:
-            frame, answer = predict_table(name, data)
-            reports.append(table_report(name, frame, answer, OUTCOMES[kind]))
-            predictions[name] = frame.join(answer.drop(columns="group"))
-        elif name in NOT_YET:
-            rows = len(read_table(data, name))
-            reports.append(TableReport(name, rows, 0, (), {NOT_YET[name]: rows}, NOT_YET[name]))
-        else:
+        )  # fmt: skip
+    for name in names:
+        if kind_of(name) not in PREDICTORS and name not in NOT_YET:
             raise DataError(
                 where="--table", given=repr(name), rule="is no table known here",
                 way_out=f"one of {', '.join((*PREDICTORS, *NOT_YET))}",
             )  # fmt: skip
+    frames = {name: read_table(data, name) for name in names}
+    predicted = [name for name in names if kind_of(name) in PREDICTORS]
+    answers = _answers({name: _parts(name, frames[name], data) for name in predicted}, report, executor or InProcess())
+    reports: list[TableReport] = []
+    predictions: dict[str, pd.DataFrame] = {}
+    for name, frame in frames.items():
+        if name in answers:
+            answer = joined(answers[name], frame.index)
+            reports.append(table_report(name, frame, answer, OUTCOMES[kind_of(name)]))
+            predictions[name] = frame.join(answer.drop(columns="group"))
+        else:
+            reports.append(TableReport(name, len(frame), 0, (), {NOT_YET[name]: len(frame)}, NOT_YET[name]))
     return Run(ValidationReport(tuple(reports)), predictions)
+
+
+def _answers(
+    parts: dict[str, list[Part]], report: Report | None, executor: InProcess | Processes
+) -> dict[str, list[pd.DataFrame]]:
+    """Answers of each table's parts in their order; long parts are begun first."""
+    tasks = sorted((part for of in parts.values() for part in of), key=lambda part: -part.weight)
+    whole, done = sum(task.weight for task in tasks), 0.0
+    if whole < SMALL_S:
+        executor = InProcess()
+    if report is not None and tasks:
+        report(tasks[0].table, 0.0)
+    found: dict[int, pd.DataFrame] = {}
+    for number, answer in executor.run(answered, tasks):
+        found[id(tasks[number])] = answer
+        done += tasks[number].weight
+        if report is not None:
+            report(tasks[number].table, done / whole)
+    return {name: [found[id(part)] for part in of] for name, of in parts.items()}
 
 
 def run_validation(data: Path, tables: tuple[str, ...] | None = None) -> ValidationReport:

@@ -99,9 +99,18 @@ def poll_steps(engine: str, device: Device, clients: int, family: str = POLLED[0
     return SGLANG_POLL_CDNA if device.generation.startswith("cdna") else 1
 
 
+def whole_number(row: Any, column: str) -> int:
+    """A cell that must be stated. Raises DataError where it is not."""
+    value = getattr(row, column)
+    if pd.isna(value):
+        raise DataError(where=column, given="", rule="must be stated")
+    return int(value)
+
+
 def layout_of(row: Any) -> Layout:
-    """The layout of a row; ep and moe_tp as recorded."""
-    return Layout(tp=int(row.tp), pp=int(row.pp), dp_attention=int(row.dp_attention), ep=int(row.ep))
+    """The layout of a row; ep and moe_tp as recorded. Raises DataError for an axis that is not stated."""
+    tp, pp, dp, ep = (whole_number(row, axis) for axis in ("tp", "pp", "dp_attention", "ep"))
+    return Layout(tp=tp, pp=pp, dp_attention=dp, ep=ep)
 
 
 def links_of(gpu: str, gpus: int, nodes: int, layout: Layout) -> Callable[[tuple[str, ...]], GroupLinks]:

@@ -35,6 +35,7 @@ from simulator.validation.serving_setup import (
     policy_name,
     same_server,
     stored,
+    whole_number,
     with_cache,
 )
 from simulator.workload import closed_loop
@@ -156,13 +157,13 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
         told = _told(engine, layout, row, role)
         policy = replace(policy_for(setup, told), poll_steps=1)
         speculation = speculation_of(told, engine, model)
-        found.append(Pool(setup, policy, int(getattr(row, f"{role}_workers")), role, speculation))
+        found.append(Pool(setup, policy, whole_number(row, f"{role}_workers"), role, speculation))
     return found[0], found[1]
 
 
 def layout_of(row: Any, role: str, model: Architecture) -> Layout:
     """A worker's layout; where the experts do not divide by ep, busy ones are copied until they do."""
-    tp, pp, ep, dp = (int(getattr(row, f"{role}_{axis}")) for axis in ("tp", "pp", "ep", "dp_attention"))
+    tp, pp, ep, dp = (whole_number(row, f"{role}_{axis}") for axis in ("tp", "pp", "ep", "dp_attention"))
     feeds = [layer.feed_forward for layer in model.layers]
     experts = max((feed.experts for feed in feeds if isinstance(feed, MixtureOfExperts)), default=0)
     return Layout(tp=tp, pp=pp, dp_attention=dp, ep=ep, redundant_experts=-experts % ep)
