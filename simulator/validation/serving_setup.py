@@ -47,9 +47,11 @@ FP8_CACHE_LLAMA = ("vllm", "llama")
 """Engine and family of which it is so everywhere (70b_*.sh: kv-cache-dtype: fp8)."""
 POLLED = ("deepseek", "qwen3")
 """Families whose SGLang scripts set a receive interval (dsr1_*.sh, qwen3.5_*.sh); glm5_fp8_b200.sh sets none."""
-BLOCK_FP8 = ("qwen3", "glm_moe_dsa")
-"""Families whose makers' fp8 checkpoints scale 128 x 128 blocks (quantization_config.weight_block_size of
-Qwen/Qwen3-235B-A22B-FP8, Qwen/Qwen3.5-397B-A17B-FP8 and zai-org/GLM-5-FP8, 2025-07 to 2026-02)."""
+BLOCK_FP8 = ("qwen3_moe", "qwen3_5", "glm_moe_dsa")
+"""Families that are served from their makers' fp8 checkpoints, which scale 128 x 128 blocks
+(quantization_config.weight_block_size of Qwen/Qwen3-235B-A22B-FP8, Qwen/Qwen3.5-397B-A17B-FP8 and zai-org/GLM-5-FP8,
+2025-07 to 2026-02). A dense bf16 repository is quantised by the engine, a scale a tensor (TensorRT-LLM's
+examples/quantization, --qformat fp8)."""
 PROMPTS_TOGETHER = (1, 4, 16, 64)
 """Numbers of prompts in one step that are tabulated."""
 

@@ -39,7 +39,8 @@ class Servers:
         key = (replace(told, max_sequences=0), clients, longest)
         found = self._known.get(key)
         if found is None:
-            setup, policy = setup_from(told, self.context), policy_from(told)
+            # Not the first row's own limit: rows that differ in it alone share the table.
+            setup, policy = setup_from(told, self.context), replace(policy_from(told), max_sequences=clients)
             found = self._known[key] = server_from(setup, policy, clients=clients, longest=longest)
         return found
 

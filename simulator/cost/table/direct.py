@@ -14,6 +14,7 @@ from simulator.cost.price import Price
 from simulator.cost.step import StepPricer
 from simulator.cost.table.comm import price_comm
 from simulator.cost.table.options import Setup
+from simulator.model.architecture import LatentAttention
 from simulator.program import ops
 from simulator.program.build import Program, Segment, build, stage_layers
 from simulator.program.work import AttentionShape, Sequence, Work
@@ -85,6 +86,7 @@ class DirectPricer:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.stages = stages_of(setup)
+        self._latent = any(isinstance(layer.attention, LatentAttention) for layer in setup.architecture.distinct_layers)
         self._steps = StepPricer(setup.device, lambda op: price_comm(setup, op), self._compute, self._beside)
         self._whole = StepPricer(setup.device, lambda op: price_comm(setup, op), self._with_attention, self._beside)
         self.body = lru_cache(maxsize=4096)(self._body)
@@ -115,7 +117,7 @@ class DirectPricer:
         time_s = price.time_s / share
         if isinstance(op, ops.Linear | ops.Experts) and op.dtype == "fp8_block":
             tokens = op.tokens if isinstance(op, ops.Linear) else sum(op.load.totals) / EXPERTS_OF_TOKEN
-            time_s = engine.block_fp8_time_s(self.setup.device.generation, tokens, time_s)
+            time_s = engine.block_fp8_time_s(self.setup.device.generation, tokens, time_s, latent=self._latent)
         return Price(time_s, price.provenance, price.error, price.bound)
 
     def _inside(self, op: ops.ComputeOp) -> bool:
