@@ -28,6 +28,7 @@ from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.context import Context
 from simulator.validation.launch_settings import speculation_of
 from simulator.validation.links import RACK_DOMAIN, text
+from simulator.validation.pd_recipes import decode_sequences
 from simulator.validation.serving_setup import (
     PROMPTS_TOGETHER,
     links_of,
@@ -49,7 +50,7 @@ INPUTS = [
     "gpu", "prefill_gpus", "decode_gpus", "framework", "framework_version", "model", "precision", "prefill_workers",
     "prefill_tp", "prefill_pp", "prefill_ep", "prefill_dp_attention", "decode_workers", "decode_tp", "decode_pp",
     "decode_ep", "decode_dp_attention", "isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts",
-    "spec_decoding",
+    "spec_decoding", "protocol", "date",
 ]  # fmt: skip
 LOAD = ["isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"]
 HOST_GPUS = 8
@@ -156,6 +157,8 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
         setup = Setup(model, layout, device, links, profile)
         told = _told(engine, layout, row, role)
         policy = replace(policy_for(setup, told), poll_steps=1)
+        if role == "decode" and engine == "tensorrt-llm" and (most := decode_sequences(row)) is not None:
+            policy = replace(policy, max_sequences=most)
         speculation = speculation_of(told, engine, model)
         found.append(Pool(setup, policy, whole_number(row, f"{role}_workers"), role, speculation))
     return found[0], found[1]
