@@ -151,7 +151,7 @@ def _gathered(frame: Frame, moe: MixtureOfExperts) -> Iterator[Op]:
         source = "x_all"
         yield Collective(
             name="dispatch_all_gather", inputs=("x",), outputs=(source,), kind="all_gather", over=unlike,
-            bytes=frame.activation_bytes(everyone, hidden),
+            bytes=everyone * hidden * ELEMENT_BYTES[frame.options.dispatch_dtype],
         )  # fmt: skip
     yield _route(frame, moe, source, everyone)
     owed = tuple(axis for axis in ("dp_attention", "cp", "tp") if frame.layout.size((axis,)) > 1)

@@ -1,8 +1,8 @@
 """How many sequences a decode worker of the public separated TensorRT-LLM runs takes at a time.
 
-The recipes' names say it: ctx1_gen3_tep8_batch4_..._18 is one prefill worker, three decode workers of eight GPUs with at
-most 4 sequences each, asked by 18 clients. What is beyond waits for a slot with its prompt computed, so the time to the
-first token holds whole answers of others.
+The recipes' names say it: ctx1_gen3_tep8_batch4_..._18 is one prefill worker, three decode workers of eight GPUs with
+at most 4 sequences each, asked by 18 clients. What is beyond waits for a slot with its prompt computed, so the time to
+the first token holds whole answers of others.
 
 Source: github.com/SemiAnalysisAI/InferenceX, .github/configs/nvidia-master.yaml (commit 0004cf5, read 2026-11-24), its
 dsr1-*-dynamo-trt entries: conc-list and the recipe that each names, from github.com/NVIDIA/srt-slurm, recipes/trtllm.
@@ -37,8 +37,15 @@ SWEPT: dict[tuple[str, str, int, int, bool, int, int], tuple[int, frozenset[int]
     ("GB300", "fp4", 1024, 1024, False, 4, 8): (32, frozenset({12, 48, 96, 192})),
     ("GB300", "fp4", 8192, 1024, True, 4, 8): (4, frozenset({12, 24})),
     ("GB300", "fp4", 8192, 1024, False, 5, 4): (4, frozenset({5, 15, 30})),
+    ("B300", "fp4", 8192, 1024, True, 4, 8): (1, frozenset({8})),
+    ("B300", "fp8", 8192, 1024, True, 4, 8): (1, frozenset({8})),
+    ("H100", "fp8", 8192, 1024, True, 3, 16): (1, frozenset({6})),
+    ("H100", "fp8", 8192, 1024, False, 3, 16): (1, frozenset({6})),
+    ("GB200", "fp8", 8192, 1024, False, 3, 8): (1, frozenset({6})),
+    ("GB300", "fp8", 1024, 1024, True, 4, 8): (1, frozenset({8})),
+    ("GB300", "fp8", 8192, 1024, True, 4, 8): (1, frozenset({8})),
 }
-"""Recipes that several concurrencies share."""
+"""Recipes that several concurrencies share, or that have fewer slots than `largest_size` says."""
 
 
 def decode_sequences(row: Any) -> int | None:

@@ -14,6 +14,7 @@ import pandas as pd
 from simulator.cost.collective.transfer import Engine
 from simulator.cost.engine_profile import find_engine
 from simulator.cost.table import Setup, Speculation, StepTable, TableOptions, build_table
+from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.fleet import FleetServed, serve_fleet
 from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, Role, TransferSpec
 from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
@@ -154,7 +155,7 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
         layout = layout_of(row, role, model)
         gpus = layout.ranks
         links = links_of(text(row.gpu), gpus, -(-gpus // HOST_GPUS), layout)
-        setup = Setup(model, layout, device, links, profile)
+        setup = with_exchange(Setup(model, layout, device, links, profile))
         told = _told(engine, layout, row, role)
         policy = replace(policy_for(setup, told), poll_steps=1)
         if role == "decode" and engine == "tensorrt-llm" and (most := decode_sequences(row)) is not None:
