@@ -84,8 +84,9 @@ class EngineProfile:
     """Median relative error of step times on rows that were not fitted."""
     block_fp8_shares: tuple[tuple[str, float], ...] = ()
     """Speed of products in block-scaled fp8 over the tables' in steps of many tokens, by GPU generation; else 1."""
-    latent_fp8_s: float = 0.0
-    """What each product in block-scaled fp8 takes on top in models with latent attention, in steps of any size."""
+    latent_quantise_s: float = 0.0
+    """What each product in fp8 or NVFP4 blocks takes on top in models with latent attention, in steps of any size:
+    kernels that quantise its input, which the tables' products were measured without."""
 
     @property
     def label(self) -> str:
@@ -97,13 +98,12 @@ class EngineProfile:
         """Launches of one expert block on a GPU generation; None: as in the measured tables."""
         return dict(self.expert_chains_s).get(generation)
 
-    def block_fp8_time_s(self, generation: str, tokens: float, table_s: float, *, latent: bool = False) -> float:
-        """Time of a product in block-scaled fp8 over `tokens`, from its tables'; `BLOCK_FP8_TOKENS` says from where.
-        `latent`: of a model with latent attention."""
+    def block_fp8_time_s(self, generation: str, tokens: float, table_s: float) -> float:
+        """Time of a product in block-scaled fp8 over `tokens`, from its tables'; `BLOCK_FP8_TOKENS` says from where."""
         few, many = BLOCK_FP8_TOKENS
         part = min(1.0, max(0.0, (tokens - few) / (many - few)))
         share = dict(self.block_fp8_shares).get(generation, 1.0)
-        return table_s * (1.0 + part * (1.0 / share - 1.0)) + (self.latent_fp8_s if latent else 0.0)
+        return table_s * (1.0 + part * (1.0 / share - 1.0))
 
     def padded(self, sequences: int) -> int | None:
         """The captured batch size that a decode step of `sequences` runs as; None: eager."""
@@ -157,7 +157,7 @@ def profile_from(name: str, entry: Mapping[str, Any]) -> EngineProfile:
             fused_names=frozenset(NAMED.intersection(entry["fused"])), side_tokens=entry.get("side_tokens", 0),
             reduced_norm_tokens=entry.get("reduced_norm_tokens", 0),
             block_fp8_shares=tuple(entry.get("block_fp8_share", {}).items()),
-            latent_fp8_s=entry.get("latent_fp8_us", 0.0) * 1e-6,
+            latent_quantise_s=entry.get("latent_quantise_us", 0.0) * 1e-6,
             expert_chains_s=tuple((key, us * 1e-6) for key, us in entry.get("expert_chain_us", {}).items()),
             kernel_share=entry["kernel_share"],
             all_reduce_share=entry["all_reduce_share"], max_batched_tokens=entry["max_batched_tokens"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from simulator.cost.engine_profile import find_engine, version_of
 from simulator.cost.table import Setup, TableOptions, build_table
+from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
@@ -91,7 +92,7 @@ def setup_from(told: Described, context: Context) -> Setup:
     if told.memory_share:
         engine = replace(engine, memory_share=told.memory_share)
     gpus = told.layout.ranks
-    return Setup(model, told.layout, device, links_of(told.gpu, gpus, told.nodes, told.layout), engine)
+    return with_exchange(Setup(model, told.layout, device, links_of(told.gpu, gpus, told.nodes, told.layout), engine))
 
 
 def policy_from(told: Described) -> Policy:

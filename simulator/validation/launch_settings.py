@@ -35,6 +35,9 @@ MTP_TOKENS = {"tensorrt-llm": 3, "sglang": 2, "vllm": 1}
 """Drafted tokens of *_mtp.sh: num_nextn_predict_layers; --speculative-num-steps; num_speculative_tokens."""
 TRT_MTP_TOGETHER = 1
 """The same of *_trt_mtp.sh with data-parallel attention."""
+MTP_IMAGES = ("tensorrt-llm/release:1.2.0rc6.post3",)
+"""Images of dsr1-*-b200-trt-mtp alone (.github/configs/nvidia-master.yaml, commit 0004cf5); one source of rows lost
+their spec_decoding."""
 MTP_ACCEPTANCE = 0.675
 """Chance that a drafted token is accepted if those before it were: three drafted tokens then bring 2.44 a step, which
 SGLang reports for DeepSeek-V3 (LMSYS, "Accelerating SGLang with Multiple Token Prediction", 2025-07). DeepSeek's own
@@ -80,8 +83,10 @@ def lengths(row: Any) -> tuple[int, int, float]:
 
 
 def speculates(row: Any) -> bool:
-    """Whether the row's server drafts tokens."""
-    return text(getattr(row, "spec_decoding", "")) not in ("", "none")
+    """Whether the row's server drafts tokens: it says so, or runs an image that only drafting entries name."""
+    if text(getattr(row, "spec_decoding", "")) not in ("", "none"):
+        return True
+    return documented(row) and text(row.framework_version).endswith(MTP_IMAGES)
 
 
 def speculation_of(row: Any, engine: str, model: Architecture) -> Speculation | None:

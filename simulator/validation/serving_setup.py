@@ -8,6 +8,7 @@ import pandas as pd
 
 from simulator.cost.engine_profile import EngineProfile, find_engine, version_of
 from simulator.cost.table import Setup, TableOptions, build_table
+from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.front_end import FrontEnd
 from simulator.engine.server import PROMPT_OP_S, Server, front_end, kv_memory_bytes
 from simulator.engine.server import ROUTING_SKEW as ROUTING_SKEW
@@ -161,7 +162,8 @@ def setup_of(row: Any, context: Context) -> Setup:
     profile = replace(engine_profile(row), launch_s=PROMPT_OP_S[engine])
     if documented(row) and model.family != "llama":
         profile = replace(profile, memory_share=MEMORY_SHARE.get(engine, profile.memory_share))
-    return Setup(model, layout, device, links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout), profile)
+    links = links_of(text(row.gpu), int(row.gpus), int(row.nodes), layout)
+    return with_exchange(Setup(model, layout, device, links, profile))
 
 
 def same_server(setup: Setup) -> tuple[Hashable, ...]:

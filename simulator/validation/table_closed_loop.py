@@ -20,7 +20,7 @@ from simulator.validation.answer import empty_answer, refuse
 from simulator.validation.baseline import floor_tpot_s, load_of
 from simulator.validation.context import Context
 from simulator.validation.launch_settings import DOCUMENTED as DOCUMENTED
-from simulator.validation.launch_settings import before_floor, documented, lengths
+from simulator.validation.launch_settings import before_floor, documented, lengths, speculates
 from simulator.validation.links import text
 from simulator.validation.report import FLOOR
 from simulator.validation.serving_setup import front_of, policy_for, same_server, server, setup_of
@@ -45,8 +45,9 @@ def predict(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     servers: dict[Hashable, tuple[Setup, list[int]]] = {}
     for _, rows in plain.groupby(SETUP, sort=False):
         try:
-            setup = setup_of(frame.loc[rows.index[0]], context)
-            servers.setdefault(same_server(setup), (setup, []))[1].extend(rows.index)
+            row = frame.loc[rows.index[0]]
+            setup = setup_of(row, context)
+            servers.setdefault((same_server(setup), speculates(row)), (setup, []))[1].extend(rows.index)
         except ShardsimError as error:
             refuse(answer, rows.index, str(error))
     for setup, indices in servers.values():

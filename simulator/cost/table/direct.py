@@ -68,6 +68,10 @@ def stages_of(setup: Setup) -> tuple[Stage, ...]:
     return tuple(Stage(members[0], len(members)) for members in kinds.values())
 
 
+QUANTISED = ("fp8_block", "nvfp4")
+"""Types whose products need their input's scales computed first."""
+
+
 def works(tokens: int, decode: bool) -> Work:
     """A step of `tokens` new tokens whose attention is not looked at."""
     if decode:
@@ -117,7 +121,9 @@ class DirectPricer:
         time_s = price.time_s / share
         if isinstance(op, ops.Linear | ops.Experts) and op.dtype == "fp8_block":
             tokens = op.tokens if isinstance(op, ops.Linear) else sum(op.load.totals) / EXPERTS_OF_TOKEN
-            time_s = engine.block_fp8_time_s(self.setup.device.generation, tokens, time_s, latent=self._latent)
+            time_s = engine.block_fp8_time_s(self.setup.device.generation, tokens, time_s)
+        if self._latent and isinstance(op, ops.Linear | ops.Experts) and op.dtype in QUANTISED:
+            time_s += engine.latent_quantise_s
         return Price(time_s, price.provenance, price.error, price.bound)
 
     def _inside(self, op: ops.ComputeOp) -> bool:
