@@ -55,6 +55,8 @@ INPUTS = [
 ]  # fmt: skip
 LOAD = ["isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts"]
 HOST_GPUS = 8
+LOW_LATENCY_GPUS = 4
+"""GPUs of a decode worker of SGLang's low-latency recipes on GB200."""
 MOVER: dict[str, Engine] = {"sglang": "mooncake-sglang", "tensorrt-llm": "nixl", "vllm": "nixl"}
 """Who moves KV: SGLang's default transfer backend is Mooncake; TensorRT-LLM's cache transceiver and vLLM's connector in
 Dynamo use NIXL over UCX (server arguments and docs of the three, 2025-09 to 2026-03)."""
@@ -166,8 +168,17 @@ def pools_of(row: Any, context: Context) -> tuple[Pool, Pool]:
 
 
 def layout_of(row: Any, role: str, model: Architecture) -> Layout:
-    """A worker's layout; where the experts do not divide by ep, busy ones are copied until they do."""
+    """A worker's layout; where the experts do not divide by ep, busy ones are copied until they do.
+
+    SGLang's recipes with data-parallel attention exchange tokens by DeepEP, which sets ep to all ranks of the server
+    (server_args.py, _handle_a2a_moe, v0.5) whatever the entry that names the recipe says; those of one small host are
+    the low-latency ones, which are plain tensor parallelism (nvidia-master.yaml, see `pd_recipes`: tp 4, dp-attn false;
+    entries of 2025-12 say true of the same recipes).
+    """
     tp, pp, ep, dp = (whole_number(row, f"{role}_{axis}") for axis in ("tp", "pp", "ep", "dp_attention"))
+    if ep == 1 and dp > 1 and engine_name(text(row.framework)) == "sglang":
+        small = int(row.decode_dp_attention) * int(row.decode_tp) <= LOW_LATENCY_GPUS
+        tp, dp, ep = (dp * tp, 1, 1) if small else (tp, dp, tp * dp)
     feeds = [layer.feed_forward for layer in model.layers]
     experts = max((feed.experts for feed in feeds if isinstance(feed, MixtureOfExperts)), default=0)
     return Layout(tp=tp, pp=pp, dp_attention=dp, ep=ep, redundant_experts=-experts % ep)
