@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +213,36 @@ def test_what_an_engine_cannot_start_is_refused(engine: Any, layout: Layout, nam
     assert refused.value.where == f"pool.layout.{named}"
 
 
+@pytest.mark.parametrize("draft", ["", "$DRAFT_MODEL"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_drafted_tokens_are_asked_for(engine: Any, draft: str) -> None:
+    pool = PoolLaunch("serve", MODEL, engine, Layout(tp=8), drafted_tokens=3, draft_model=draft)
+    (command,) = server_commands(pool)
+    (plain,) = server_commands(PoolLaunch("serve", MODEL, engine, Layout(tp=8)))
+    assert not {w for w in plain.words if "specul" in w}
+    if engine == "vllm":
+        told = json.loads(options(command.words)["--speculative-config"])
+        assert told == {"num_speculative_tokens": 3} | (
+            {"method": "draft_model", "model": draft} if draft else {"method": "mtp"}
+        )
+    elif engine == "sglang":
+        given = options(command.words)
+        assert (given["--speculative-num-steps"], given["--speculative-num-draft-tokens"]) == ("3", "4")
+        assert given.get("--speculative-draft-model-path", "") == draft
+    else:
+        (config,) = documents(command.files[0][1])
+        told = config["speculative_config"]
+        assert told.get("num_nextn_predict_layers", told.get("max_draft_len")) == 3
+        assert told.get("speculative_model_dir", "") == draft
+
+
+def test_two_batch_overlap_is_switched_on_or_said_to_have_no_switch() -> None:
+    layout = Layout(dp_attention=8, ep=8)
+    texts = [server_commands(PoolLaunch("s", MODEL, e, layout, two_batch_overlap=True))[0].text() for e in ENGINES]
+    for text, said in zip(texts, ("--enable-dbo", "--enable-two-batch-overlap", "has no switch"), strict=True):
+        assert said in text
+
+
 def test_pools_that_do_not_go_together_are_refused() -> None:
     prefill = PoolLaunch("prefill", MODEL, "vllm", Layout(tp=8), role="prefill")
     with pytest.raises(LayoutError):
@@ -244,3 +275,16 @@ def test_the_benchmark_replays_the_traffic() -> None:
 def test_traffic_that_is_none_or_two_kinds_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(WorkloadError):
         Traffic(100, 100, **bad)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_draft_models_name_reaches_the_engine(engine: Any, tmp_path: Path) -> None:
+    """Run as a shell would, the engine replaced by something that prints what it was given."""
+    pool = PoolLaunch("serve", MODEL, engine, Layout(tp=8), drafted_tokens=2, draft_model="$DRAFT_MODEL")
+    (command,) = server_commands(pool)
+    name = command.words[0]
+    told = f"{name}() {{ printf '%s\\n' \"$@\"; cat trtllm.yaml 2>/dev/null; }}\n{command.text()}\n"
+    ran = {"capture_output": True, "text": True, "cwd": tmp_path, "check": False}
+    said = subprocess.run(["bash", "-c", told], env={"PATH": "/bin:/usr/bin", "DRAFT_MODEL": "my/draft"}, **ran)
+    assert said.stdout.count("my/draft") == 1
+    assert "DRAFT_MODEL" not in said.stdout

@@ -22,6 +22,8 @@ PORT = 8000
 """Where users ask: the server of one pool, or the router of two."""
 LEADER = "$LEADER"
 """Address of a server's first node, set by hand or by Kubernetes."""
+DRAFT_MODEL = "$DRAFT_MODEL"
+"""Repository or folder of a draft model, set by hand."""
 NODE = "$NODE"
 """Number of a node within its server, from 0."""
 
@@ -56,6 +58,12 @@ class PoolLaunch:
     """What `--gpu-memory-utilization` and its sisters get."""
     weights: str = ""
     """Storage type that was planned, where it is not the repository's own."""
+    drafted_tokens: int = 0
+    """Tokens drafted in each decode step; 0: none. A prefill server drafts none."""
+    draft_model: str = ""
+    """What drafts: a repository or a folder; "": the model's own prediction layer (MTP)."""
+    two_batch_overlap: bool = False
+    """Experts' exchange beside the other half of the batch."""
 
     def __post_init__(self) -> None:
         for field in ("servers", "gpus_per_node", "max_batched_tokens", "max_sequences"):
@@ -106,7 +114,7 @@ class Command:
         """As typed into a shell: one option a line, values that need it quoted, `$LEADER` left to the shell."""
         lines = [f"# {self.note}"] if self.note else []
         for name, content in self.files:
-            lines.append(f"cat > {name} <<'EOF'\n{content.rstrip()}\nEOF")
+            lines.append(written(name, content))
         env = [f"{key}={value} \\" for key, value in self.environment]
         return "\n".join([*lines, *env, self.line()])
 
@@ -115,7 +123,7 @@ class Command:
         return " \\\n  ".join(_option_groups(self.words))
 
 
-_ALIVE = re.compile(r"(\$LEADER|\$NODE|\$\(\(NODE \* \d+\)\)|\$HOSTNAME)")
+_ALIVE = re.compile(r"(\$LEADER|\$NODE|\$DRAFT_MODEL|\$\(\(NODE \* \d+\)\)|\$HOSTNAME)")
 """What the shell may fill in; any other dollar is a user's text, and stays text."""
 
 
@@ -127,6 +135,13 @@ def quoted(word: str) -> str:
     """
     parts = _ALIVE.split(word)
     return "".join(p if _ALIVE.fullmatch(p) else shlex.quote(p) for p in parts if p) or "''"
+
+
+def written(name: str, content: str) -> str:
+    """Shell lines that write a file; of dollars in it, only the draft model's is filled in, and must be set."""
+    if DRAFT_MODEL not in content:
+        return f"cat > {name} <<'EOF'\n{content.rstrip()}\nEOF"
+    return f"cat > {name} <<EOF\n{content.rstrip().replace(DRAFT_MODEL, '${DRAFT_MODEL:?}')}\nEOF"
 
 
 def _option_groups(words: Sequence[str]) -> list[str]:

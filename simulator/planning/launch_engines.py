@@ -66,7 +66,10 @@ def _fp8(pool: PoolLaunch, spelled: str) -> str | None:
 
 
 def _note(pool: PoolLaunch) -> str:
-    return f"planned with {pool.weights} weights: load a checkpoint that stores them so" if pool.weights else ""
+    notes = [f"planned with {pool.weights} weights: load a checkpoint that stores them so"] if pool.weights else []
+    if pool.two_batch_overlap and pool.engine == "tensorrt-llm":
+        notes.append("planned with two-batch overlap, for which TensorRT-LLM has no switch")
+    return "; ".join(notes)
 
 
 def _vllm(pool: PoolLaunch) -> tuple[Command, ...]:
@@ -92,6 +95,8 @@ def _vllm(pool: PoolLaunch) -> tuple[Command, ...]:
         ("--max-num-seqs", pool.max_sequences),
         ("--max-model-len", pool.max_model_tokens or None),
         ("--gpu-memory-utilization", f"{pool.memory_share:g}"),
+        ("--speculative-config", _vllm_draft(pool)),
+        ("--enable-dbo", pool.two_batch_overlap),
         (
             "--kv-transfer-config",
             json.dumps({"kv_connector": "NixlConnector", "kv_role": "kv_both"}) if apart else None,
@@ -119,6 +124,14 @@ def _vllm(pool: PoolLaunch) -> tuple[Command, ...]:
     return first, Command(_place(pool, others=True), common + group + other, env)
 
 
+def _vllm_draft(pool: PoolLaunch) -> str | None:
+    """Methods "mtp" and "draft_model" of vllm/config/speculative.py (v0.12.0)."""
+    if not pool.drafted_tokens:
+        return None
+    drafts = {"method": "draft_model", "model": pool.draft_model} if pool.draft_model else {"method": "mtp"}
+    return json.dumps({**drafts, "num_speculative_tokens": pool.drafted_tokens})
+
+
 def _sglang(pool: PoolLaunch) -> tuple[Command, ...]:
     """SGLang. Sources: docs.sglang.io server arguments and PD disaggregation (2026), python/sglang/srt/server_args.py.
 
@@ -143,6 +156,8 @@ def _sglang(pool: PoolLaunch) -> tuple[Command, ...]:
         ("--max-running-requests", pool.max_sequences * ranks),
         ("--context-length", pool.max_model_tokens or None),
         ("--mem-fraction-static", f"{pool.memory_share:g}"),
+        *_sglang_draft(pool),
+        ("--enable-two-batch-overlap", pool.two_batch_overlap),
         ("--disaggregation-mode", pool.role if apart else None),
         ("--disaggregation-transfer-backend", "mooncake" if apart else None),
         ("--disaggregation-bootstrap-port", BOOTSTRAP_PORT if pool.role == "prefill" else None),
@@ -154,6 +169,20 @@ def _sglang(pool: PoolLaunch) -> tuple[Command, ...]:
         return (Command(_place(pool), words, note=_note(pool)),)
     words += _options(("--dist-init-addr", f"{LEADER}:{INIT_PORT}"), ("--nnodes", pool.nodes), ("--node-rank", NODE))
     return Command(_place(pool), words, note=_note(pool)), Command(_place(pool, others=True), words)
+
+
+def _sglang_draft(pool: PoolLaunch) -> tuple[tuple[str, object], ...]:
+    """A chain of drafts, no tree. The verified tokens are the drafted ones and the one before them (advanced_features/
+    speculative_decoding, docs.sglang.io, 2026)."""
+    if not pool.drafted_tokens:
+        return ()
+    return (
+        ("--speculative-algorithm", "STANDALONE" if pool.draft_model else "EAGLE"),
+        ("--speculative-draft-model-path", pool.draft_model or None),
+        ("--speculative-num-steps", pool.drafted_tokens),
+        ("--speculative-eagle-topk", 1),
+        ("--speculative-num-draft-tokens", pool.drafted_tokens + 1),
+    )
 
 
 def _trtllm(pool: PoolLaunch) -> tuple[Command, ...]:
@@ -174,6 +203,8 @@ def _trtllm(pool: PoolLaunch) -> tuple[Command, ...]:
         config["cache_transceiver_config"] = {"backend": "UCX"}
     if pool.role == "prefill":
         config["disable_overlap_scheduler"] = True
+    if pool.drafted_tokens:
+        config["speculative_config"] = _trtllm_draft(pool)
     words = _options(
         ("--backend", "pytorch"),
         ("--tp_size", layout.dp_attention * layout.tp),
@@ -194,6 +225,16 @@ def _trtllm(pool: PoolLaunch) -> tuple[Command, ...]:
     slurm = ("srun", "-N", str(pool.nodes), "--ntasks", str(pool.gpus), "--ntasks-per-node", str(pool.gpus_of_node))
     where = f"{_place(pool).split(', node 0')[0]}, {pool.nodes} nodes under Slurm"
     return (Command(where, (*slurm, "--mpi=pmix", "trtllm-llmapi-launch", *words), files=files, note=_note(pool)),)
+
+
+def _trtllm_draft(pool: PoolLaunch) -> dict[str, object]:
+    """MTPDecodingConfig, DraftTargetDecodingConfig (tensorrt_llm/llmapi/llm_args.py, v1.0 to 1.2)."""
+    if not pool.draft_model:
+        return {"decoding_type": "MTP", "num_nextn_predict_layers": pool.drafted_tokens}
+    return {
+        "decoding_type": "Draft_Target", "max_draft_len": pool.drafted_tokens,
+        "speculative_model_dir": pool.draft_model,
+    }  # fmt: skip
 
 
 _ENGINE: dict[Engine, Callable[[PoolLaunch], tuple[Command, ...]]] = {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from simulator.errors import LayoutError
-from simulator.planning.launch import PORT, Command, Engine, PoolLaunch
+from simulator.planning.launch import DRAFT_MODEL, PORT, Command, Engine, PoolLaunch, written
 from simulator.planning.launch_engines import router_command, server_commands
 from simulator.planning.yaml_text import yaml_text
 
@@ -63,6 +63,8 @@ def _remarks(pools: Sequence[PoolLaunch]) -> list[str]:
         for p in pools
         if p.nodes > 1 and p.engine == "tensorrt-llm"
     ]
+    if any(p.drafted_tokens and p.draft_model == DRAFT_MODEL for p in pools):
+        said.append("Containers read the draft model from DRAFT_MODEL: add it to their env.")
     said.append(
         "Network devices (rdma/...), a token for gated models and a volume for weights are your cluster's to add."
     )
@@ -120,7 +122,7 @@ def _workload(version: str, kind: str, name: str, spec: Object) -> Object:
 def _shell(command: Command) -> str:
     """The command for `sh -c`: files first, then the server in the shell's place."""
     lines = ["set -e", "export LEADER=${LWS_LEADER_ADDRESS:-localhost} NODE=${LWS_WORKER_INDEX:-0}"]
-    lines += [f"cat > {file} <<'EOF'\n{content.rstrip()}\nEOF" for file, content in command.files]
+    lines += [written(file, content) for file, content in command.files]
     return (
         "\n".join([*lines, *(f"export {key}={value}" for key, value in command.environment), f"exec {command.line()}"])
         + "\n"

@@ -6,7 +6,7 @@ from typing import cast, get_args
 
 from simulator.errors import ShardsimError
 from simulator.model.catalogue import entries
-from simulator.planning.launch import ENGINES, Engine, PoolLaunch
+from simulator.planning.launch import DRAFT_MODEL, ENGINES, Engine, PoolLaunch
 from simulator.planning.launch_benchmark import Traffic, benchmark_command
 from simulator.planning.launch_engines import router_command, server_commands
 from simulator.planning.launch_kubernetes import manifest
@@ -59,6 +59,9 @@ def pool_launch(pool: PoolPlan, asked: Asked, engine: Engine, per_node: Mapping[
         max_sequences=pool.max_sequences,
         max_model_tokens=asked.max_input_tokens + asked.max_output_tokens,
         weights="" if pool.precision == "checkpoint" else pool.precision,
+        drafted_tokens=0 if pool.role == "prefill" else asked.drafted_tokens,
+        draft_model="" if asked.own_draft else DRAFT_MODEL,
+        two_batch_overlap=asked.two_batch_overlap and pool.layout.ep > 1,
     )
 
 

@@ -1,6 +1,7 @@
 """A plan: the question answered, explained, and told with its confidence."""
 
 from dataclasses import replace
+from math import isclose
 from time import perf_counter
 
 from simulator.planning.confidence import confidence_of
@@ -52,8 +53,17 @@ def asked(question: Question) -> Asked:
             for p in question.platforms
             if p.usd_per_gpu_hour is not None
         ),
-        traffic.trace_path, _trace_speed(traffic), traffic.shared_tokens,
+        traffic.trace_path, _trace_speed(traffic), traffic.shared_tokens, *_drafts(question),
+        question.two_batch_overlap,
     )  # fmt: skip
+
+
+def _drafts(question: Question) -> tuple[int, bool]:
+    """(tokens drafted, whether by one layer of the model itself: what `draft_share` is then, left out or given)."""
+    draft = question.speculation
+    if draft is None:
+        return 0, True
+    return draft.tokens, isclose(draft.draft_share * len(question.model.layers), 1.0)
 
 
 def _trace_speed(traffic: Traffic) -> float:
@@ -95,11 +105,8 @@ def _notes(question: Question, found: Found) -> tuple[str, ...]:
     ]
     if not question.space.tp and not question.space.tp_across_nodes:
         notes.append("Tensor parallelism stays inside a node; sizes are powers of two.")
-    if question.speculation or question.two_batch_overlap:
-        notes.append(
-            "Drafted tokens and two-batch overlap are switched on by hand: --speculative-config, --enable-dbo of vLLM; "
-            "--speculative-algorithm and --enable-two-batch-overlap of SGLang; speculative_config of TensorRT-LLM."
-        )
+    if question.speculation and not _drafts(question)[1]:
+        notes.append("The commands read the draft model from $DRAFT_MODEL: set it to the one whose speed was given.")
     if question.traffic.shared_tokens:
         tokens = question.traffic.shared_tokens
         notes.append(f"Of a mean prompt {tokens:,} tokens are found in the prefix cache.")

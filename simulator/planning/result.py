@@ -285,6 +285,11 @@ class Asked:
     """The asked rate over the trace's own."""
     shared_tokens: int = 0
     """Tokens that all prompts begin with, kept by prefix caches."""
+    drafted_tokens: int = 0
+    """Of each decode step; 0: none."""
+    own_draft: bool = True
+    """The model's own prediction layer drafts; False: a draft model."""
+    two_batch_overlap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
