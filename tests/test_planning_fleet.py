@@ -16,12 +16,11 @@ from simulator.planning.assess import Assessed, assess
 from simulator.planning.designs import designs
 from simulator.planning.execute import InProcess
 from simulator.planning.fleet import FleetRuns, FleetTask, on_fleet
-from simulator.planning.handover import FIRST_TOKEN, HANDOVER_S, MOVER, line_bytes_per_s
+from simulator.planning.handover import line_bytes_per_s
 from simulator.planning.plan import plan
 from simulator.planning.question import Question
 from simulator.planning.result import Role
 from simulator.planning.simulate import Replays, Task, replay_table
-from simulator.validation import table_pd
 from simulator.workload import Requests
 
 ONE = replace(SPACE, tp=(1,), pp=(1,))
@@ -88,12 +87,6 @@ def test_pools_in_one_scale_up_domain_hand_over_by_its_links() -> None:
     (far,) = question(gpus=16).platforms
     assert line_bytes_per_s(near) == near.device.nvlink_bytes_per_s
     assert line_bytes_per_s(far) == far.device.nic_bytes_per_s
-
-
-def test_pools_are_handed_over_as_measured_ones_are() -> None:
-    assert table_pd.MOVER == MOVER
-    assert table_pd.FIRST_TOKEN == FIRST_TOKEN
-    assert table_pd.HANDOVER_S == HANDOVER_S
 
 
 def test_the_winner_ran_as_a_fleet_and_a_router_that_looks_is_no_worse() -> None:

@@ -6,6 +6,7 @@ from itertools import product
 
 from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup
+from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.server import PROMPT_OP_S
 from simulator.errors import LayoutError, ShardsimError
 from simulator.model.architecture import Architecture, LatentAttention, MixtureOfExperts
@@ -81,7 +82,7 @@ def setup_of(question: Question, design: Design) -> Setup:
     platform = question.platforms[design.platform]
     model = stored(question.model, design.precision, design.kv_cache)
     profile = engine_profile(design.engine, max(question.space.max_batched_tokens))
-    return Setup(model, design.layout, platform.device, platform.links(design.layout), profile)
+    return with_exchange(Setup(model, design.layout, platform.device, platform.links(design.layout), profile))
 
 
 def designs(question: Question) -> tuple[tuple[Design, ...], tuple[Refused, ...]]:

@@ -7,11 +7,14 @@ from simulator.planning.question import Platform
 from simulator.program.memory import kv_cache_bytes
 
 MOVER: dict[str, Engine] = {"sglang": "mooncake-sglang", "tensorrt-llm": "nixl", "vllm": "nixl"}
-"""Default transfer backends: SGLang's is Mooncake, TensorRT-LLM's and Dynamo's for vLLM NIXL over UCX (server arguments
-and docs of the three, 2025-09 to 2026-03). As in the replays of measured pools, `validation.table_pd`."""
+"""Who moves KV: SGLang's default transfer backend is Mooncake; TensorRT-LLM's cache transceiver and vLLM's connector in
+Dynamo use NIXL over UCX (server arguments and docs of the three, 2025-09 to 2026-03)."""
 FIRST_TOKEN: dict[str, FirstToken] = {"sglang": "transfer", "tensorrt-llm": "transfer", "vllm": "decode"}
-HANDOVER_S: dict[str, float] = {"sglang": 0.1, "vllm": 0.1, "tensorrt-llm": 0.0}
-"""From a computed prompt to the decode replica, beside bytes; fitted there (docs/fleet.md, 2026-11-24)."""
+HANDOVER_S: dict[str, float] = {"sglang": 0.1, "vllm": 0.2, "tensorrt-llm": 0.0}
+"""From a computed prompt to the decode replica, beside bytes: routers, bootstrap, polling. SGLang's fitted on half of
+the groups with at most 300 clients (2026-11-24; of 0 to 0.3 s): error of TTFT 55 to 39 %, on the rest 68 to 60 %; 0
+is TensorRT-LLM's best there; vLLM's is of its one setup, prompts of 1,024 tokens (of 0.1 and 0.2 s; with 8,192
+tokens 0.2 leaves 21 % too little)."""
 
 
 def kv_bytes_per_token(setup: Setup, tokens: int) -> float:

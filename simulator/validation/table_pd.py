@@ -11,18 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from simulator.cost.collective.transfer import Engine
 from simulator.cost.engine_profile import find_engine
 from simulator.cost.table import Setup, Speculation, StepTable, TableOptions, build_table
 from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.fleet import FleetServed, serve_fleet
-from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, Role, TransferSpec
+from simulator.engine.fleet_spec import Fleet, MasterSpec, ReplicaSpec, Role, TransferSpec
 from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
 from simulator.errors import DataError, DoesNotFitError, ShardsimError
 from simulator.hardware.catalogue import find_device
 from simulator.metrics.serving import request_frame
 from simulator.model.architecture import Architecture, MixtureOfExperts
 from simulator.parallel.layout import Layout
+from simulator.planning.handover import FIRST_TOKEN, HANDOVER_S, MOVER
 from simulator.program.memory import kv_cache_bytes
 from simulator.serving.policy import Policy
 from simulator.validation.answer import empty_answer, refuse
@@ -57,15 +57,6 @@ LOAD = ["isl_nominal", "osl_nominal", "range_ratio", "concurrency", "num_prompts
 HOST_GPUS = 8
 LOW_LATENCY_GPUS = 4
 """GPUs of a decode worker of SGLang's low-latency recipes on GB200."""
-MOVER: dict[str, Engine] = {"sglang": "mooncake-sglang", "tensorrt-llm": "nixl", "vllm": "nixl"}
-"""Who moves KV: SGLang's default transfer backend is Mooncake; TensorRT-LLM's cache transceiver and vLLM's connector in
-Dynamo use NIXL over UCX (server arguments and docs of the three, 2025-09 to 2026-03)."""
-FIRST_TOKEN: dict[str, FirstToken] = {"sglang": "transfer", "tensorrt-llm": "transfer", "vllm": "decode"}
-HANDOVER_S: dict[str, float] = {"sglang": 0.1, "vllm": 0.2, "tensorrt-llm": 0.0}
-"""From a computed prompt to the decode replica, beside bytes: routers, bootstrap, polling. SGLang's fitted on half of
-the groups with at most 300 clients (2026-11-24; of 0 to 0.3 s): error of TTFT 55 to 39 %, on the rest 68 to 60 %; 0
-is TensorRT-LLM's best there; vLLM's is of its one setup, prompts of 1,024 tokens (of 0.1 and 0.2 s; with 8,192
-tokens 0.2 leaves 21 % too little)."""
 FULL_SHARE = 0.97
 """Share of memory that an engine is given where weights leave nothing of its default; GB200 hosts run fp8 DeepSeek on
 four GPUs of 185 GiB, 170 of them weights."""
