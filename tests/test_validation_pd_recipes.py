@@ -25,6 +25,8 @@ ROW = {
         ({"decode_workers": 4, "precision": "fp4", "concurrency": 5}, 1),  # ctx1_gen4_tep8_batch1
         ({"decode_workers": 4, "precision": "fp4", "concurrency": 24, "spec_decoding": "mtp"}, 8),
         ({"date": "dump 2026-07-20"}, 8),
+        ({"gpu": "H200", "decode_workers": 9, "concurrency": 11}, 1),  # c1_ctx1_gen9_tep8_batch1
+        ({"gpu": "H200", "decode_workers": 9, "concurrency": 36}, None),  # c4_ctx1_gen9_tep8_batch256
         ({"date": "2025-12-19"}, None),
         ({"model": "moonshotai/Kimi-K2.5"}, None),
         ({"protocol": "another"}, None),

@@ -39,6 +39,8 @@ SWEPT: dict[tuple[str, str, int, int, bool, int, int], tuple[int, frozenset[int]
     ("GB300", "fp4", 8192, 1024, False, 5, 4): (4, frozenset({5, 15, 30})),
     ("B300", "fp4", 8192, 1024, True, 4, 8): (1, frozenset({8})),
     ("B300", "fp8", 8192, 1024, True, 4, 8): (1, frozenset({8})),
+    ("H100", "fp8", 1024, 1024, True, 3, 16): (1, frozenset({6})),
+    ("H100", "fp8", 1024, 1024, False, 3, 16): (1, frozenset({6})),
     ("H100", "fp8", 8192, 1024, True, 3, 16): (1, frozenset({6})),
     ("H100", "fp8", 8192, 1024, False, 3, 16): (1, frozenset({6})),
     ("GB200", "fp8", 8192, 1024, False, 3, 8): (1, frozenset({6})),
@@ -52,6 +54,8 @@ def decode_sequences(row: Any) -> int | None:
     """Sequences of one attention rank of a decode worker; None: the engine's own limit.
 
     A recipe for one concurrency has the largest size whose slots these clients fill (200 of the 230 in the source).
+    Those for H200 (recipes/trtllm/h200, c1_ to c512_, a concurrency for each decode worker) have 1, or far more than
+    they need.
     """
     date = text(row.date).removeprefix("dump ")
     if not documented(row) or date < SINCE or "DeepSeek" not in text(row.model):
@@ -65,6 +69,8 @@ def decode_sequences(row: Any) -> int | None:
     swept = SWEPT.get((gpu, text(row.precision), *lengths, drafts, workers, gpus))
     if swept is not None and clients in swept[1]:
         return swept[0]
+    if gpu == "H200":
+        return 1 if clients < 2 * workers else None
     return largest_size(clients / (workers * ranks))
 
 
