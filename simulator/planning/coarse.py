@@ -15,6 +15,7 @@ from simulator.cost.table.direct import DirectPricer, Stage
 from simulator.cost.table.grids import Box, Plane, half_octaves, octaves
 from simulator.cost.table.lines import Body, StageLines
 from simulator.cost.table.table import Reach
+from simulator.engine.server import PROMPT_ROUTING_SKEW
 
 CONTEXT_START = 256
 
@@ -46,14 +47,16 @@ def coarse_table(
     reach = Reach(tokens + sequences * verified, sequences, context, verified)
     options = TableOptions(
         reach.tokens, sequences, context, (skew,), prefill_counts=grain.prompts, two_batch_overlap=overlap,
-        speculation=speculation,
+        speculation=speculation, prompt_skew=PROMPT_ROUTING_SKEW,
     )  # fmt: skip
     return StepTable(
-        direct, options, reach, tuple(_stage(direct, stage, reach, skew, grain) for stage in direct.stages)
+        direct, options, reach, tuple(_stage(direct, stage, reach, options, grain) for stage in direct.stages)
     )
 
 
-def _stage(direct: DirectPricer, stage: Stage, reach: Reach, skew: float, grain: Grain) -> StageLines:
+def _stage(direct: DirectPricer, stage: Stage, reach: Reach, options: TableOptions, grain: Grain) -> StageLines:
+    (skew,) = options.expert_skews
+    in_prompts = options.skew_of(skew, decode=False)
     verified = reach.sequences * reach.verified
     few = _octaves(1, verified, 2)
     rows = np.arange(verified + grain.prompts[-1] + 1)
@@ -66,7 +69,7 @@ def _stage(direct: DirectPricer, stage: Stage, reach: Reach, skew: float, grain:
     run = Body(*(padded(line, engine, reach) for line in (decode.time_s, decode.compute_s, decode.comm_s)))
     prompts = _octaves(64, reach.tokens, grain.prompt_step)
     return StageLines(
-        stage.index, stage.times, run, _body(direct, stage, (0, 1, *prompts), reach, skew, decode=False), head,
+        stage.index, stage.times, run, _body(direct, stage, (0, 1, *prompts), reach, in_prompts, decode=False), head,
         _plane(direct, stage, reach), _box(direct, stage, reach, grain), launches, max(1, layers),
     )  # fmt: skip
 

@@ -11,7 +11,16 @@ from simulator.cost.engine_profile import EngineProfile, find_engine
 from simulator.cost.table import Setup, Speculation, TableOptions, build_table
 from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSpec, TransferSpec
 from simulator.engine.pipelined import Pipelined
-from simulator.engine.server import PROMPT_OP_S, REQUEST_S, ROUTING_SKEW, TOKEN_S, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import (
+    PROMPT_OP_S,
+    PROMPT_ROUTING_SKEW,
+    REQUEST_S,
+    ROUTING_SKEW,
+    TOKEN_S,
+    Server,
+    kv_memory_bytes,
+    memory_for,
+)
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.metrics.prices import price_of
 from simulator.metrics.serving_case import PoolFacts, ServingCase, Slo
@@ -160,7 +169,8 @@ def _pool(
 ) -> _Pool:  # fmt: skip
     keys = ("pools", place[1], "layout") if place[0] == "pools" else ("layout",)
     layout = replace(check_pool_layout(entry, spec, keys, architecture), dp=1)
-    skew = entry.spec.experts.skew if "skew" in entry.spec.experts.model_fields_set else ROUTING_SKEW
+    asked = "skew" in entry.spec.experts.model_fields_set
+    skew = entry.spec.experts.skew if asked else ROUTING_SKEW
     told = entry.spec.experts
     setup = Setup(
         architecture, layout, standing.cluster.device(standing.gpus[0][0]), _links(standing, layout), engine,
@@ -171,7 +181,7 @@ def _pool(
     chunk = min(policy.max_batched_tokens, int(requests.input_tokens.max()) * clients)
     options = TableOptions(
         chunk + sequences, sequences, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(skew,),
-        speculation=_speculation(entry),
+        speculation=_speculation(entry), prompt_skew=0.0 if asked else PROMPT_ROUTING_SKEW,
     )  # fmt: skip
     try:
         server = _server(setup, options, tables)

@@ -56,8 +56,8 @@ def _stage(direct: DirectPricer, stage: Stage, options: TableOptions, reach: Rea
     engine = direct.setup.engine
     graphs = tuple(size * reach.verified for size in engine.graph_sizes)
     points = token_points(reach.tokens, graphs if len(graphs) < 24 else graphs[:8] + graphs[8::4])
-    decode = _body(direct, stage, points, options.expert_skews, decode=True)
-    prefill = _body(direct, stage, points, options.expert_skews, decode=False)
+    decode = _body(direct, stage, points, options, decode=True)
+    prefill = _body(direct, stage, points, options, decode=False)
     rows = reach.sequences * reach.verified + options.prefill_counts[-1]
     heads = token_points(rows, ())
     head = np.interp(np.arange(rows + 1), heads, [direct.head(stage.index, n).time_s for n in heads])
@@ -83,13 +83,14 @@ def padded(lines: Array, engine: EngineProfile, reach: Reach) -> Array:
 
 
 def _body(
-    direct: DirectPricer, stage: Stage, points: tuple[int, ...], skews: tuple[float, ...], *, decode: bool
+    direct: DirectPricer, stage: Stage, points: tuple[int, ...], options: TableOptions, *, decode: bool
 ) -> tuple[Array, Array, Array, Array]:
     tokens = np.arange(points[-1] + 1)
 
     def drawn(parts: list[list[Part]], name: str) -> Array:
         return np.stack([np.interp(tokens, points, [getattr(p, name) for p in row]) for row in parts])
 
+    skews = [options.skew_of(skew, decode=decode) for skew in options.expert_skews]
     priced = [[direct.body(stage.index, n, decode, skew) for n in points] for skew in skews]
     shared = np.maximum.accumulate(drawn(priced, "shared_s"), axis=1)
     return drawn(priced, "time_s"), drawn(priced, "compute_s"), drawn(priced, "comm_s"), shared

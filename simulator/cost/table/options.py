@@ -55,6 +55,9 @@ class TableOptions:
     """Cached tokens of one sequence; 0: the model's positions, at most 262,144."""
     expert_skews: tuple[float, ...] = (0.0,)
     """Zipf exponents of expert popularity that are tabulated, ascending."""
+    prompt_skew: float = 0.0
+    """The least exponent in steps with prompts, where experts are not evenly busy (a skew of 0 stays 0): tokens of one
+    prompt take after each other."""
     two_batch_overlap: bool = False
     """Each step's batch runs as two halves, one computing while the other communicates."""
     communication_sms: int = 0
@@ -62,6 +65,10 @@ class TableOptions:
     speculation: Speculation | None = None
     prefill_counts: tuple[int, ...] = (1, 2, 4, 16, 64)
     """Prompts prefilled together that are tabulated."""
+
+    def skew_of(self, skew: float, *, decode: bool) -> float:
+        """The exponent that a step runs at: `skew`, in steps with prompts at least `prompt_skew`."""
+        return skew if decode or skew == 0.0 else max(skew, self.prompt_skew)
 
 
 @dataclass(frozen=True, slots=True)

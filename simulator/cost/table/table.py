@@ -363,6 +363,7 @@ class StepTable:
 
     def _exact_body(self, k: int, tokens: int, decode: bool, skew: float) -> Part:
         stage, direct, verified = self.stages[k], self.direct, self.reach.verified
+        skew = self.options.skew_of(skew, decode=decode)
         padded = self.engine.padded(-(-tokens // verified)) if decode and tokens else None
         runs = padded * verified if padded is not None and padded * verified <= self.reach.tokens else tokens
         whole = direct.body(stage.index, runs, decode, skew)

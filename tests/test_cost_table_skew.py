@@ -1,0 +1,44 @@
+"""Expert popularity in steps with prompts and without."""
+
+import pytest
+
+from simulator.cost.engine_profile import find_engine
+from simulator.cost.table import Setup, TableOptions, build_table
+from simulator.cost.table.table import StepLoad
+from simulator.hardware.catalogue import find_device
+from simulator.model.catalogue import find_model
+from simulator.parallel.layout import Layout
+from simulator.validation.links import group_links
+
+LAYOUT = Layout(tp=8, ep=8)
+SETUP = Setup(
+    find_model("Qwen/Qwen3-235B-A22B"), LAYOUT, find_device("H200"),
+    lambda axes: group_links("H200-SXM", LAYOUT.size(axes), 8), find_engine("SGLang"),
+)  # fmt: skip
+
+
+def options(skew: float, prompt_skew: float = 0.0) -> TableOptions:
+    return TableOptions(4096, 64, 8192, expert_skews=(skew,), prompt_skew=prompt_skew, prefill_counts=(1, 4))
+
+
+PROMPT, DECODE, MIXED, BEYOND = (
+    StepLoad(4000, 0, 0, 0, 1), StepLoad(0, 0, 32, 32_000, 0), StepLoad(2000, 0, 32, 32_000, 1),
+    StepLoad(9000, 0, 0, 0, 1),
+)  # fmt: skip
+
+
+def test_prompts_run_at_their_own_skew_and_decodes_at_theirs() -> None:
+    even, both = build_table(SETUP, options(0.4)), build_table(SETUP, options(0.4, 1.3))
+    skewed = build_table(SETUP, options(1.3))
+    for load in (PROMPT, MIXED, BEYOND):
+        assert both.explain(load).time_s == pytest.approx(skewed.explain(load).time_s)
+        assert both.explain(load).time_s > 1.1 * even.explain(load).time_s
+    assert both.explain(DECODE).time_s == even.explain(DECODE).time_s
+    for load in (PROMPT, DECODE, BEYOND):
+        assert both.exact_step_time_s(load) == pytest.approx(both.explain(load).time_s, rel=0.05)
+
+
+def test_balanced_experts_stay_balanced() -> None:
+    assert options(0.0, 1.3).skew_of(0.0, decode=False) == 0.0
+    assert options(1.5, 1.3).skew_of(1.5, decode=False) == 1.5
+    assert options(0.4, 1.3).skew_of(0.4, decode=True) == 0.4
