@@ -5,6 +5,7 @@ import pytest
 from simulator.cost.engine_profile import find_engine
 from simulator.cost.table import Setup, TableOptions, build_table
 from simulator.cost.table.table import StepLoad
+from simulator.engine.server import BALANCED_EP, PROMPT_ROUTING_SKEW, ROUTING_SKEW, prompt_skew
 from simulator.hardware.catalogue import find_device
 from simulator.model.catalogue import find_model
 from simulator.parallel.layout import Layout
@@ -36,6 +37,11 @@ def test_prompts_run_at_their_own_skew_and_decodes_at_theirs() -> None:
     assert both.explain(DECODE).time_s == even.explain(DECODE).time_s
     for load in (PROMPT, DECODE, BEYOND):
         assert both.exact_step_time_s(load) == pytest.approx(both.explain(load).time_s, rel=0.05)
+
+
+def test_wide_deployments_are_balanced() -> None:
+    assert prompt_skew(8) == PROMPT_ROUTING_SKEW
+    assert prompt_skew(BALANCED_EP) == ROUTING_SKEW
 
 
 def test_balanced_experts_stay_balanced() -> None:

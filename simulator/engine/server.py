@@ -35,6 +35,15 @@ errs by 26, 16, 11 and 10 % on half of the groups, by 27, 24, 22 and 22 % on the
 parallelism do not change. SGLang's report of what balancing brings (1.49 times the prefill rate of EP32, LMSYS
 2025-05) says the same of the size. One number for all models."""
 
+BALANCED_EP = 16
+"""Expert-parallel ranks from which deployments balance experts by copies and placement (DeepSeek's EPLB, 2025-02;
+SGLang's wide EP, LMSYS 2025-05)."""
+
+
+def prompt_skew(ep: int) -> float:
+    """Zipf exponent of expert popularity in steps with prompts, on so many expert-parallel ranks."""
+    return PROMPT_ROUTING_SKEW if ep < BALANCED_EP else ROUTING_SKEW
+
 
 @dataclass(frozen=True, slots=True)
 class Server:

@@ -15,7 +15,7 @@ from simulator.cost.table.direct import DirectPricer, Stage
 from simulator.cost.table.grids import Box, Plane, half_octaves, octaves
 from simulator.cost.table.lines import Body, StageLines
 from simulator.cost.table.table import Reach
-from simulator.engine.server import PROMPT_ROUTING_SKEW
+from simulator.engine.server import prompt_skew
 
 CONTEXT_START = 256
 
@@ -47,7 +47,7 @@ def coarse_table(
     reach = Reach(tokens + sequences * verified, sequences, context, verified)
     options = TableOptions(
         reach.tokens, sequences, context, (skew,), prefill_counts=grain.prompts, two_batch_overlap=overlap,
-        speculation=speculation, prompt_skew=PROMPT_ROUTING_SKEW,
+        speculation=speculation, prompt_skew=prompt_skew(direct.setup.layout.ep),
     )  # fmt: skip
     return StepTable(
         direct, options, reach, tuple(_stage(direct, stage, reach, options, grain) for stage in direct.stages)

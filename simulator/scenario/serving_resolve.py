@@ -13,13 +13,13 @@ from simulator.engine.fleet_spec import FirstToken, Fleet, MasterSpec, ReplicaSp
 from simulator.engine.pipelined import Pipelined
 from simulator.engine.server import (
     PROMPT_OP_S,
-    PROMPT_ROUTING_SKEW,
     REQUEST_S,
     ROUTING_SKEW,
     TOKEN_S,
     Server,
     kv_memory_bytes,
     memory_for,
+    prompt_skew,
 )
 from simulator.errors import LayoutError, ScenarioError, ShardsimError
 from simulator.metrics.prices import price_of
@@ -181,7 +181,7 @@ def _pool(
     chunk = min(policy.max_batched_tokens, int(requests.input_tokens.max()) * clients)
     options = TableOptions(
         chunk + sequences, sequences, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(skew,),
-        speculation=_speculation(entry), prompt_skew=0.0 if asked else PROMPT_ROUTING_SKEW,
+        speculation=_speculation(entry), prompt_skew=0.0 if asked else prompt_skew(setup.layout.ep),
     )  # fmt: skip
     try:
         server = _server(setup, options, tables)

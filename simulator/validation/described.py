@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from simulator.cost.engine_profile import find_engine, version_of
 from simulator.cost.table import Setup, TableOptions, build_table
 from simulator.engine.expert_exchange import with_exchange
-from simulator.engine.server import PROMPT_OP_S, PROMPT_ROUTING_SKEW, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for, prompt_skew
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
 from simulator.hardware.device import Device
@@ -121,7 +121,7 @@ def server_from(setup: Setup, policy: Policy, *, clients: int, longest: int) -> 
         longest,
         prefill_counts=PROMPTS_TOGETHER,
         expert_skews=(ROUTING_SKEW,),
-        prompt_skew=PROMPT_ROUTING_SKEW,
+        prompt_skew=prompt_skew(setup.layout.ep),
     )
     return Server(setup, build_table(setup, options), kv_memory_bytes(setup))
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from simulator.cost.table import Setup, StepTable, TableOptions, build_table
-from simulator.engine.server import PROMPT_ROUTING_SKEW, ROUTING_SKEW, kv_memory_bytes
+from simulator.engine.server import ROUTING_SKEW, kv_memory_bytes, prompt_skew
 from simulator.errors import DataError
 from simulator.program.memory import kv_cache_bytes
 from simulator.validation.context import Context
@@ -61,7 +61,8 @@ def _replica_rate(told: Described, context: Context, isl: int, osl: int, samples
 def _table(setup: Setup, slots: int, longest: int) -> StepTable:
     tokens = setup.engine.max_batched_tokens + slots
     return build_table(
-        setup, TableOptions(tokens, slots, longest, expert_skews=(ROUTING_SKEW,), prompt_skew=PROMPT_ROUTING_SKEW)
+        setup,
+        TableOptions(tokens, slots, longest, expert_skews=(ROUTING_SKEW,), prompt_skew=prompt_skew(setup.layout.ep)),
     )
 
 

@@ -10,7 +10,7 @@ from simulator.cost.engine_profile import EngineProfile, find_engine, version_of
 from simulator.cost.table import Setup, TableOptions, build_table
 from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.front_end import FrontEnd
-from simulator.engine.server import PROMPT_OP_S, PROMPT_ROUTING_SKEW, Server, front_end, kv_memory_bytes
+from simulator.engine.server import PROMPT_OP_S, Server, front_end, kv_memory_bytes, prompt_skew
 from simulator.engine.server import ROUTING_SKEW as ROUTING_SKEW
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
@@ -185,7 +185,7 @@ def server(setup: Setup, rows: pd.DataFrame) -> Server:
     drafts = speculation_of(rows.iloc[0], policy_name(text(rows.framework.iloc[0])), setup.architecture)
     options = TableOptions(
         tokens, clients, longest, prefill_counts=PROMPTS_TOGETHER, expert_skews=(ROUTING_SKEW,), speculation=drafts,
-        prompt_skew=PROMPT_ROUTING_SKEW
+        prompt_skew=prompt_skew(setup.layout.ep)
     )  # fmt: skip
     return Server(setup, build_table(setup, options), memory)
 

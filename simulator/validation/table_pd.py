@@ -16,7 +16,7 @@ from simulator.cost.table import Setup, Speculation, StepTable, TableOptions, bu
 from simulator.engine.expert_exchange import with_exchange
 from simulator.engine.fleet import FleetServed, serve_fleet
 from simulator.engine.fleet_spec import Fleet, MasterSpec, ReplicaSpec, Role, TransferSpec
-from simulator.engine.server import PROMPT_OP_S, PROMPT_ROUTING_SKEW, ROUTING_SKEW, Server, kv_memory_bytes, memory_for
+from simulator.engine.server import PROMPT_OP_S, ROUTING_SKEW, Server, kv_memory_bytes, memory_for, prompt_skew
 from simulator.errors import DataError, DoesNotFitError, ShardsimError
 from simulator.hardware.catalogue import find_device
 from simulator.metrics.serving import request_frame
@@ -209,7 +209,7 @@ def _replica(pool: Pool, needs: dict[Hashable, _Need], longest: int) -> ReplicaS
     if need.table is None:
         options = TableOptions(
             need.tokens + need.sequences, need.sequences, need.longest, prefill_counts=PROMPTS_TOGETHER,
-            expert_skews=(ROUTING_SKEW,), speculation=need.speculation, prompt_skew=PROMPT_ROUTING_SKEW,
+            expert_skews=(ROUTING_SKEW,), speculation=need.speculation, prompt_skew=prompt_skew(need.setup.layout.ep),
         )  # fmt: skip
         need.table = build_table(need.setup, options)
     layout = pool.setup.layout

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from simulator.cost.engine_profile import find_engine
 from simulator.cost.table import DirectPricer, Setup
-from simulator.engine.server import ROUTING_SKEW, kv_memory_bytes
+from simulator.engine.server import BALANCED_EP, ROUTING_SKEW, kv_memory_bytes
 from simulator.errors import DataError
 from simulator.hardware.catalogue import find_device
 from simulator.model.architecture import Architecture, MixtureOfExperts
@@ -23,8 +23,6 @@ from simulator.validation.wide_ep_text import PREFILL_TOKENS, REDUNDANT, WideRow
 
 COMMUNICATION_SMS = 20
 """SMs of DeepEP's normal kernels (README, 2025-02); 0 for low-latency ones."""
-BALANCED = 16
-"""From so many ranks on experts are taken as balanced: every published deployment of that width runs a balancer."""
 MOST_SEQUENCES = 1024
 """Largest batch of a rank that is assumed where none is stated."""
 ACCEPTED = 1.85
@@ -59,7 +57,7 @@ def copies_of(experts: int, ep: int, stated: int) -> int:
     """Redundant experts: as stated, else DeepSeek's 32 where many ranks share them evenly, else the fewest that do."""
     if stated >= 0 and (experts + stated) % ep == 0:
         return stated
-    if ep >= BALANCED and (experts + REDUNDANT) % ep == 0:
+    if ep >= BALANCED_EP and (experts + REDUNDANT) % ep == 0:
         return REDUNDANT
     return -experts % ep
 
@@ -77,7 +75,7 @@ def pricer(row: WideRow, model: str, gpu: str, framework: str, context: Context)
     options = Options(dispatch_dtype="fp8_block", combine_dtype="bf16", expert_kernel=kernel)  # type: ignore[arg-type]
     engine = find_engine(policy_name(framework) or "sglang")
     setup = Setup(architecture, layout, find_device(gpu), links, engine, options)
-    return DirectPricer(setup), 0.0 if copies or row.ep >= BALANCED else ROUTING_SKEW
+    return DirectPricer(setup), 0.0 if copies or row.ep >= BALANCED_EP else ROUTING_SKEW
 
 
 def batch_of(row: WideRow, setup: Setup) -> int:
