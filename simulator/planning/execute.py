@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -83,7 +84,10 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        workers = active_children() if error is not None else []
         self._pool.shutdown(wait=error is None, cancel_futures=True)
+        for worker in workers:  # a task may take minutes, and nobody waits for its result any more
+            worker.terminate()
 
 
 def in_order(numbered: Iterator[tuple[int, R]]) -> Iterator[R]:
