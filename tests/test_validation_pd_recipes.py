@@ -11,7 +11,8 @@ from simulator.validation.pd_recipes import decode_sequences, largest_size
 ROW = {
     "gpu": "GB200-NVL72", "precision": "fp8", "model": "deepseek-ai/DeepSeek-R1-0528", "isl_nominal": 1024.0,
     "osl_nominal": 1024.0, "concurrency": 27.0, "decode_workers": 3.0, "decode_tp": 8.0, "decode_dp_attention": 1.0,
-    "spec_decoding": "none", "date": "2026-02-05", "protocol": "InferenceX closed loop: request-rate inf",
+    "spec_decoding": "none", "date": "2026-02-05", "framework_version": "",
+    "protocol": "InferenceX closed loop: request-rate inf",
 }  # fmt: skip
 
 

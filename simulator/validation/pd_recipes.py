@@ -10,7 +10,7 @@ dsr1-*-dynamo-trt entries: conc-list and the recipe that each names, from github
 
 from typing import Any
 
-from simulator.validation.launch_settings import documented
+from simulator.validation.launch_settings import documented, speculates
 from simulator.validation.links import text
 
 SINCE = "2026-01-28"
@@ -61,12 +61,11 @@ def decode_sequences(row: Any) -> int | None:
     if not documented(row) or date < SINCE or "DeepSeek" not in text(row.model):
         return None
     clients, workers = int(row.concurrency), int(row.decode_workers)
-    drafts = text(row.spec_decoding) not in ("", "none")
     ranks = int(row.decode_dp_attention)
     gpus = ranks * int(row.decode_tp)
     gpu = text(row.gpu).split("-")[0]
     lengths = int(row.isl_nominal), int(row.osl_nominal)
-    swept = SWEPT.get((gpu, text(row.precision), *lengths, drafts, workers, gpus))
+    swept = SWEPT.get((gpu, text(row.precision), *lengths, speculates(row), workers, gpus))
     if swept is not None and clients in swept[1]:
         return swept[0]
     if gpu == "H200":
