@@ -30,6 +30,7 @@ PRIORS: dict[str, dict[str, Prior]] = {
         "wave": Prior(0.7, 0.4),
         "split": Prior(5e-6, 1.0),
         "quant": Prior(1.7e-6, 1.0),
+        "ridge": Prior(2.5, 0.3),
     },
     "prefill": {
         "launch": Prior(11e-6, 0.5),

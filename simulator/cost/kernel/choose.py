@@ -43,6 +43,14 @@ def gemm_key(generation: str, dtype: str, backend: str) -> Key:
     return Key(dtype, generation, (backend,))
 
 
+def gemm_splits(generation: str, dtype: str, backend: str) -> bool:
+    """Whether the library may split k over multiprocessors: cuBLAS does; DeepGEMM and CUTLASS's block-scaled and fp8
+    kernels, which engines run from Hopper on, do not (DeepGEMM 2.0, README; vLLM csrc/quantization/w8a8, 2025)."""
+    if generation in ("ampere", "ada"):
+        return True
+    return dtype not in ("fp8_block", "nvfp4") and not (dtype == "fp8" and backend in ("vllm", "sglang"))
+
+
 def attention_kind(generation: str, backend: str, head_dim: int) -> str:
     """The attention implementation of `backend` ("" = what vLLM and SGLang use there)."""
     if backend == "trtllm":

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from simulator.cost.kernel import choose, measured
 from simulator.cost.kernel.decode import decode_s
 from simulator.cost.kernel.formats import FORMATS, canonical
-from simulator.cost.kernel.gemm import gemm_s
+from simulator.cost.kernel.gemm import GemmKernel, gemm_s
 from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, experts_s, grouped_s, mma_rows
 from simulator.cost.kernel.latent import LatentKernel, latent_decode_s, latent_prefill_s
 from simulator.cost.kernel.parameters import Fit, fitted
@@ -79,6 +79,13 @@ def attention_unit_names(q_dtype: str, kv_dtype: str) -> tuple[str, str]:
     return ("fp8" if q_dtype == "fp8" else "bf16", "fp8" if kv_dtype == "fp8" else "bf16")
 
 
+def gemm_kernel(form: str, splits: bool) -> GemmKernel:
+    """The product of one format by a library that may or may not split k."""
+    held = FORMATS[form]
+    traits = (held.weight_bytes, held.activation_bytes, float(form in QUANTISED), float(splits))
+    return GemmKernel(*(np.asarray(trait) for trait in traits))
+
+
 def refined(timed: Timed, said: measured.Correction) -> Timed:
     """The measured provider's answer: the model of the table's engine times the measured ratio."""
     floor = np.maximum(timed.compute_s, timed.memory_s)
@@ -96,9 +103,8 @@ def bmm_timed(
     if not choose.lends(device.generation):
         return roofline_times(device, work, "scaled" if form in SCALED else "plain")
     fit = fitted("gemm", choose.gemm_key(device.generation, form, backend))
-    operand = (np.asarray(FORMATS[form].weight_bytes), np.asarray(FORMATS[form].activation_bytes))
-    quantises = np.asarray(float(form in QUANTISED))
-    seconds = gemm_s(silicon(device, form), (b, rows, columns, inner), operand, quantises, fit.parameters)
+    kernel = gemm_kernel(form, choose.gemm_splits(device.generation, form, backend))
+    seconds = gemm_s(silicon(device, form), (b, rows, columns, inner), kernel, fit.parameters)
     return _timed(device, work, seconds, fit)
 
 

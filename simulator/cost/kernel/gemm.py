@@ -4,32 +4,45 @@ Tile and wave quantisation after NVIDIA, "Matrix Multiplication Background User'
 library's choice of tile and split is taken as the fastest of a fixed list.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from simulator.cost.kernel.silicon import Parameters, Silicon, either
 from simulator.cost.kernel.sizes import Array
 
-PARAMETERS = ("launch", "mma", "hbm", "feed", "l2", "tile", "wave", "split", "quant")
+PARAMETERS = ("launch", "mma", "hbm", "feed", "l2", "tile", "wave", "split", "quant", "ridge")
 _TILES = [(m, n) for m in (64, 128, 256) for n in (32, 64, 128, 256) if (m, n) != (256, 256)]
 _CONFIGURATIONS = np.array([(m, n, s) for m, n in _TILES for s in (1, 2, 3, 4, 6, 8, 12, 16)], dtype=np.float64)
 _K_STEP = 64.0
 """Depth of one pipeline stage; CUTLASS default tile shapes for 16-bit inputs (3.x, 2024)."""
+_TILE_AREA = 128.0 * 128.0
+
+
+@dataclass(frozen=True, slots=True)
+class GemmKernel:
+    """Arrays over ops: bytes per weight and activation element; 1 where the input is first turned from bf16 into the
+    format; 1 where the library may split k over multiprocessors."""
+
+    weight_bytes: Array
+    activation_bytes: Array
+    quantises: Array
+    splits: Array
 
 
 def gemm_s(
     facts: Silicon,
     sizes: tuple[Array, Array, Array, Array],
-    operand_bytes: tuple[Array, Array],
-    quantises: Array,
+    kernel: GemmKernel,
     p: Parameters,
 ) -> Array:
     """Seconds of `batch` products [m, k] x [k, n] -> [m, n].
 
-    `sizes` is (batch, m, n, k) and `operand_bytes` (weight, activation) bytes per element, arrays of one shape;
-    `quantises` is 1 where the activation is first turned from bf16 into the format.
+    `sizes` is (batch, m, n, k), arrays of one shape. Writing a tile's results out costs `tile` by the side of the
+    tile; multiplying and streaming overlap the better the larger `ridge` (warps that only load, from Hopper on).
     """
     batch, m, n, k = (a[..., None] for a in sizes)
-    weight, activation = (np.asarray(a)[..., None] for a in operand_bytes)
+    weight, activation = kernel.weight_bytes[..., None], kernel.activation_bytes[..., None]
     chip = facts.on_last_axis()
     tile_m, tile_n, split = _CONFIGURATIONS.T
     depth = np.ceil(k / split / _K_STEP) * _K_STEP
@@ -41,12 +54,15 @@ def gemm_s(
     # One multiprocessor alone streams cold data no faster than its outstanding loads allow.
     cold = (np.minimum(tile_m, np.maximum(m, 8.0)) * activation + np.minimum(tile_n, n) * weight) * depth
     cold_s = cold / p["feed"]
-    body = np.maximum(either(waves * (np.maximum(compute, through_l2) + p["tile"]), moved / hbm, 4.0), cold_s)
+    written = p["tile"] * np.sqrt(tile_m * tile_n / _TILE_AREA)
+    tiles = waves * (np.maximum(compute, through_l2) + written)
+    body = np.maximum(either(tiles, moved / hbm, p["ridge"]), cold_s)
     # Split-K writes and reads back fp32 partial sums, half of it from L2.
     reduction = np.where(split > 1, p["split"] + 4.0 * batch * m * n * (split + 1.0) / (2.0 * hbm), 0.0)
     quantise = p["quant"] + batch * m * k * (2.0 + activation) / hbm
-    best: Array = np.min(p["launch"] + body + reduction, axis=-1)
-    extra: Array = (np.asarray(quantises)[..., None] * quantise)[..., 0]
+    allowed = (split == 1) | (kernel.splits[..., None] > 0)
+    best: Array = np.min(np.where(allowed, p["launch"] + body + reduction, np.inf), axis=-1)
+    extra: Array = kernel.quantises * quantise[..., 0]
     return best + extra
 
 

@@ -18,7 +18,7 @@ from simulator.cost.kernel.decode import PARAMETERS as DECODE
 from simulator.cost.kernel.decode import decode_s
 from simulator.cost.kernel.formats import FORMATS, canonical, peak_flops_per_s
 from simulator.cost.kernel.gemm import PARAMETERS as GEMM
-from simulator.cost.kernel.gemm import gemm_s
+from simulator.cost.kernel.gemm import GemmKernel, gemm_s
 from simulator.cost.kernel.grouped import PARAMETERS as EXPERTS
 from simulator.cost.kernel.grouped import ExpertBlock, ExpertRows, expert_rows, experts_s
 from simulator.cost.kernel.latent import (
@@ -106,10 +106,13 @@ def _gemm_case(frame: pd.DataFrame) -> Case:
     chips, operands = _chips(frame, forms), _operands(forms)
     m, n, k = (_column(frame, name) for name in ("m", "n", "k"))
     one = np.ones_like(m)
+    generations = [find_device(gpu).generation for gpu in frame["gpu"]]
+    splits = [choose.gemm_splits(*row) for row in zip(generations, forms, frame["backend"], strict=True)]
     quantises = np.array([float(form in families.QUANTISED) for form in forms])
+    kernels = GemmKernel(*operands, quantises, np.array(splits, dtype=np.float64))
     moved = m * k * operands[1] + n * k * operands[0] + 2.0 * m * n
     bound = _bound(chips, Work(gemm_work(one, m, n, k, "bf16").flops, moved, "bf16"))
-    return Case(lambda p: gemm_s(chips, (one, m, n, k), operands, quantises, p), bound)
+    return Case(lambda p: gemm_s(chips, (one, m, n, k), kernels, p), bound)
 
 
 def _kind(row: dict[Hashable, object]) -> str:
