@@ -69,7 +69,7 @@ def test_more_on_the_other_ranks_is_never_faster(
 
 @given(tokens=st.integers(2, 1000), part=st.floats(0.01, 0.99), place=st.sampled_from(PLACES))
 def test_never_below_ranks_that_all_have_the_mean(tokens: int, part: float, place: tuple[str, Layout]) -> None:
-    row = table(*place, "H200-SXM", ENGINE)._bodies(0.0)[0][1]
+    row = table(*place, "H200-SXM", ENGINE)._bodies(0.0)[0].prefill
     mean = max(1, round(tokens * part))
     assert row.time_s[mean] <= row.spread_s(tokens, mean) <= row.time_s[tokens] * (1 + 1e-12)
 
@@ -87,7 +87,7 @@ def test_a_lone_prompt_spares_the_experts_and_a_planted_bug_is_seen() -> None:
     evened = table(*GATHERED, "H200-SXM", ENGINE).step_time_s(1024 // RANKS, 0, 0, 0)
     assert all_busy == right
     assert evened * 1.1 < lone < all_busy * 0.9
-    row: BodyRow = table(*GATHERED, "H200-SXM", ENGINE)._bodies(0.0)[0][1]
+    row: BodyRow = table(*GATHERED, "H200-SXM", ENGINE)._bodies(0.0)[0].prefill
     buggy = replace(row, shared_s=row.time_s)
     assert buggy.spread_s(1024, 128) < row.spread_s(1024, 128) * 0.95
 

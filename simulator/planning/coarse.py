@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.cost.table import Speculation, StepTable, TableOptions
-from simulator.cost.table.build import padded
+from simulator.cost.table.build import padded, uneven
 from simulator.cost.table.direct import DirectPricer, Stage
 from simulator.cost.table.grids import Box, Plane, half_octaves, octaves
 from simulator.cost.table.lines import Body, StageLines
@@ -67,10 +67,11 @@ def _stage(direct: DirectPricer, stage: Stage, reach: Reach, options: TableOptio
     decode = _body(direct, stage, (0, *decodes), reach, skew, decode=True)
     engine = direct.setup.engine
     run = Body(*(padded(line, engine, reach) for line in (decode.time_s, decode.compute_s, decode.comm_s)))
-    prompts = _octaves(64, reach.tokens, grain.prompt_step)
+    prompts = (0, 1, *_octaves(64, reach.tokens, grain.prompt_step))
+    even = _body(direct, stage, prompts, reach, skew, decode=False) if uneven(direct, options) else None
     return StageLines(
-        stage.index, stage.times, run, _body(direct, stage, (0, 1, *prompts), reach, in_prompts, decode=False), head,
-        _plane(direct, stage, reach), _box(direct, stage, reach, grain), launches, max(1, layers),
+        stage.index, stage.times, run, _body(direct, stage, prompts, reach, in_prompts, decode=False), head,
+        _plane(direct, stage, reach), _box(direct, stage, reach, grain), launches, max(1, layers), even,
     )  # fmt: skip
 
 

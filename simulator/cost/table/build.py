@@ -1,5 +1,7 @@
 """Filling a table: a few hundred parts priced op by op, the lines between them drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +60,9 @@ def _stage(direct: DirectPricer, stage: Stage, options: TableOptions, reach: Rea
     points = token_points(reach.tokens, graphs if len(graphs) < 24 else graphs[:8] + graphs[8::4])
     decode = _body(direct, stage, points, options, decode=True)
     prefill = _body(direct, stage, points, options, decode=False)
+    even = (
+        _body(direct, stage, points, replace(options, prompt_skew=0.0), decode=False) if uneven(direct, options) else ()
+    )
     rows = reach.sequences * reach.verified + options.prefill_counts[-1]
     heads = token_points(rows, ())
     head = np.interp(np.arange(rows + 1), heads, [direct.head(stage.index, n).time_s for n in heads])
@@ -68,7 +73,13 @@ def _stage(direct: DirectPricer, stage: Stage, options: TableOptions, reach: Rea
     return StageLines(
         stage.index, stage.times, Body(*(padded(line, engine, reach) for line in decode)), Body(*prefill), head,
         _plane(direct, stage, reach), _box(direct, stage, options, reach), launches, max(1, mine),
+        Body(*even) if even else None,
     )  # fmt: skip
+
+
+def uneven(direct: DirectPricer, options: TableOptions) -> bool:
+    """Whether one prompt's routing makes its step slower than many prompts' does."""
+    return direct.setup.layout.ep > 1 and options.prompt_skew > options.expert_skews[0] > 0.0
 
 
 def padded(lines: Array, engine: EngineProfile, reach: Reach) -> Array:

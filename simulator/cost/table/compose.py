@@ -28,6 +28,15 @@ def evened(busiest: Part, mean: Part) -> Part:
     return replace(busiest, time_s=min(busiest.time_s, time_s))
 
 
+def blended(alone: Part, even: Part, share: float) -> Part:
+    """A body of several prompts: `share` of what routing costs one `alone` over experts that are `even`ly busy."""
+    time_s, compute_s, comm_s, shared_s = (
+        getattr(even, name) + share * (getattr(alone, name) - getattr(even, name))
+        for name in ("time_s", "compute_s", "comm_s", "shared_s")
+    )
+    return replace(alone, time_s=time_s, compute_s=compute_s, comm_s=comm_s, shared_s=shared_s)
+
+
 def device_s(busy_s: float, launches_s: float) -> tuple[float, bool]:
     """Device time of a step whose kernels the host launches one by one, and whether the device waited for them."""
     return (launches_s, True) if launches_s > busy_s else (busy_s, False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.cost.table.direct import Part
 from simulator.cost.table.grids import Box, Plane
 
 Array = NDArray[np.float64]
@@ -56,6 +57,35 @@ class BodyRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """A stage's lines at one skew; `even` as in `StageLines`."""
+
+    decode: BodyRow
+    prefill: BodyRow
+    even: BodyRow | None
+
+    def spread_s(self, tokens: int, mean: int, alone: float) -> float:
+        """`BodyRow.spread_s` of a step with prompts that keeps `alone` of what one prompt's routing costs."""
+        lonely = self.prefill.spread_s(tokens, mean)
+        if self.even is None:
+            return lonely
+        even = self.even.spread_s(tokens, mean)
+        return even + alone * (lonely - even)
+
+    def part(self, tokens: int, mean: int, halves: int, error: float, alone: float | None) -> Part:
+        """A step's body, its two streams over `halves` tokens; `alone` None: a step without prompts."""
+        if alone is None:
+            row = self.decode
+            return Part(row.spread_s(tokens, mean), float(row.compute_s[halves]), float(row.comm_s[halves]), error)
+        lonely, even = self.prefill, self.even or self.prefill
+        compute_s, comm_s = (
+            float(few[halves] + alone * (one[halves] - few[halves]))
+            for one, few in ((lonely.compute_s, even.compute_s), (lonely.comm_s, even.comm_s))
+        )
+        return Part(self.spread_s(tokens, mean, alone), compute_s, comm_s, error)
+
+
+@dataclass(frozen=True, slots=True)
 class StageLines:
     """One kind of pipeline stage."""
 
@@ -70,3 +100,5 @@ class StageLines:
     launches: int
     """Kernels of one step, launched one by one where no graph was captured."""
     layers: int
+    even: Body | None = None
+    """`prefill` with experts as busy as in decode steps, which steps of many prompts come to; None: no different."""

@@ -56,8 +56,8 @@ class TableOptions:
     expert_skews: tuple[float, ...] = (0.0,)
     """Zipf exponents of expert popularity that are tabulated, ascending."""
     prompt_skew: float = 0.0
-    """The least exponent in steps with prompts, where experts are not evenly busy (a skew of 0 stays 0): tokens of one
-    prompt take after each other."""
+    """The least exponent in a step with one prompt, where experts are not evenly busy (a skew of 0 stays 0): tokens of
+    one prompt take after each other. Of what it costs, n prompts of all ranks keep a share of 1 / sqrt(n)."""
     two_batch_overlap: bool = False
     """Each step's batch runs as two halves, one computing while the other communicates."""
     communication_sms: int = 0
@@ -67,7 +67,7 @@ class TableOptions:
     """Prompts prefilled together that are tabulated."""
 
     def skew_of(self, skew: float, *, decode: bool) -> float:
-        """The exponent that a step runs at: `skew`, in steps with prompts at least `prompt_skew`."""
+        """The exponent that a step runs at: `skew`, in steps with one prompt at least `prompt_skew`."""
         return skew if decode or skew == 0.0 else max(skew, self.prompt_skew)
 
 

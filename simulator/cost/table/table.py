@@ -7,9 +7,9 @@ from math import ceil
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simulator.cost.table.compose import device_s, evened, host_joined_s, overlapped_s
+from simulator.cost.table.compose import blended, device_s, evened, host_joined_s, overlapped_s
 from simulator.cost.table.direct import DirectPricer, Part
-from simulator.cost.table.lines import BodyRow, StageLines
+from simulator.cost.table.lines import Rows, StageLines
 from simulator.cost.table.options import TableOptions
 from simulator.errors import WorkloadError
 
@@ -87,23 +87,25 @@ class StepTable:
         self.tokens_per_step = draft.tokens_per_step if draft else 1.0
         self._draft = 1.0 + draft.tokens * draft.draft_share if draft else 1.0
         self._micro = direct.setup.layout.micro_batches
-        self.ranked = direct.setup.layout.dp_attention > 1
+        self._ranks = direct.setup.layout.dp_attention
+        self.ranked = self._ranks > 1
         self._largest_graph = self.engine.graph_sizes[-1] if self.engine.graph_sizes else 0
         self._eager_s = [stage.launches * self.engine.launch_s for stage in stages]
-        self._rows: dict[float, list[tuple[BodyRow, BodyRow]]] = {}
+        self._rows: dict[float, list[Rows]] = {}
         first = stages[0]
-        decode, prefill = self._bodies(options.expert_skews[0])[0]
-        self._decode: list[float] = decode.time_s.tolist()
-        self._prompts = prefill
-        self._prefill: list[float] = prefill.time_s.tolist()
+        lines = self._bodies(options.expert_skews[0])[0]
+        self._decode: list[float] = lines.decode.time_s.tolist()
+        self._prompts = lines
+        self._prefill: list[float] = lines.prefill.time_s.tolist()
+        self._uneven = lines.even is not None
         self._head: list[float] = first.head.tolist()
         self._plane, self._box, self._floor_s = first.plane, first.box, self._eager_s[0]
         one = len(stages) == 1 and first.times == 1 and self._micro == 1
         self._simple = one and not options.two_batch_overlap and self._draft == 1.0
         self._after = (self.engine.host_step_s, self.engine.host_sequence_s, self.engine.overlaps_host)
 
-    def _bodies(self, skew: float) -> list[tuple[BodyRow, BodyRow]]:
-        """(decode, prefill) lines of each stage at one skew. Raises WorkloadError beyond the tabulated skews."""
+    def _bodies(self, skew: float) -> list["Rows"]:
+        """Lines of each stage at one skew. Raises WorkloadError beyond the tabulated skews."""
         found = self._rows.get(skew)
         if found is None:
             skews = self.options.expert_skews
@@ -112,7 +114,10 @@ class StepTable:
                     where="expert_skew", given=f"{skew:g}", rule=f"the table holds {skews[0]:g} to {skews[-1]:g}",
                     way_out="build the table with TableOptions(expert_skews=...)",
                 )  # fmt: skip
-            found = [(s.decode.row(skew, skews), s.prefill.row(skew, skews)) for s in self.stages]
+            found = [
+                Rows(s.decode.row(skew, skews), s.prefill.row(skew, skews), s.even.row(skew, skews) if s.even else None)
+                for s in self.stages
+            ]
             self._rows[skew] = found
         return found
 
@@ -160,7 +165,8 @@ class StepTable:
             body = self._prefill[tokens]
             if fill != 1.0:
                 StepLoad(fill=fill).check()
-                body = self._prompts.spread_s(tokens, ceil(fill * tokens - 1e-6))
+            if fill != 1.0 or self._uneven:
+                body = self._prompts.spread_s(tokens, ceil(fill * tokens - 1e-6), self._alone(prefill_sequences, fill))
             time += body + self._head[rows + prefill_sequences] + box.at(prefill_sequences, new, past)
             eager = True
         else:
@@ -171,6 +177,13 @@ class StepTable:
         host_step_s, host_sequence_s, overlaps = self._after
         host = host_step_s + host_sequence_s * sequences if sequences else 0.0
         return (time if time > host else host) if overlaps else time + host
+
+    def _alone(self, prompts: int, fill: float) -> float:
+        """Share of what one prompt's routing costs that is left when the ranks together hold so many prompts.
+
+        Prompts prefer experts independently: the excess of the busiest rank over the mean falls as 1 / sqrt(n).
+        """
+        return float(max(1.0, prompts * fill * self._ranks) ** -0.5) if self._uneven else 1.0
 
     def _general(self, load: StepLoad, skew: float | None = None) -> float:
         return self.explain(load, skew).time_s
@@ -207,18 +220,22 @@ class StepTable:
                 load = StepLoad(int(new[k]), int(past[k]), int(decodes[k]), int(kv[k]), int(prompts[k]))
                 out[k] = self._general(load, skew)
             return out
-        decode, prefill = self._bodies(self.options.expert_skews[0])[0]
+        lines = self._bodies(self.options.expert_skews[0])[0]
         drafted = decodes * self.reach.verified
         time = self._plane.many(np.maximum(decodes, 1.0), kv / np.maximum(decodes, 1.0))
         if not decodes.all():
             time[decodes == 0] = 0.0
-        rows, body = drafted, decode.time_s.take(drafted.astype(np.intp))
+        rows, body = drafted, lines.decode.time_s.take(drafted.astype(np.intp))
         eager, sequences = decodes > self._largest_graph, decodes
         if prefills:
             mixed = np.flatnonzero(new)
             n, p = new[mixed], prompts[mixed]
             time[mixed] += self._box.many(p, n / p, past[mixed] / p)
-            body[mixed] = prefill.time_s.take((n + drafted[mixed]).astype(np.intp))
+            at = (n + drafted[mixed]).astype(np.intp)
+            body[mixed] = lines.prefill.time_s.take(at)
+            if lines.even is not None:
+                even = lines.even.time_s.take(at)
+                body[mixed] = even + (body[mixed] - even) * np.maximum(1.0, p * self._ranks) ** -0.5
             rows, sequences = drafted.copy(), decodes.copy()
             rows[mixed] += p
             sequences[mixed] += p
@@ -318,7 +335,7 @@ class StepTable:
         return device_s(busy, self._eager_s[k] if eager and busy else 0.0)
 
     def _parts(
-        self, k: int, rows: tuple[BodyRow, BodyRow], load: StepLoad, skew: float, *, exact: bool
+        self, k: int, rows: "Rows", load: StepLoad, skew: float, *, exact: bool
     ) -> tuple[tuple[Part, Part, Part, Part], bool]:
         """(body, prefill attention, decode attention, head) of one stage, and whether any lay beyond the table."""
         stage, direct = self.stages[k], self.direct
@@ -326,16 +343,16 @@ class StepTable:
         tokens, sampled = load.prefill_tokens + drafted, drafted
         decode = not load.prefill_tokens
         beyond = False
+        alone = self._alone(load.prefill_sequences, load.fill)
         mean = tokens if decode else ceil(load.fill * tokens - 1e-6)
         error = direct.body(stage.index, 1, decode, self.options.expert_skews[0]).error
         if tokens <= self.reach.tokens and not exact:
-            row = rows[0] if decode else rows[1]
             halves = -(-tokens // 2) if self.options.two_batch_overlap else tokens
-            body = Part(row.spread_s(tokens, mean), float(row.compute_s[halves]), float(row.comm_s[halves]), error)
+            body = rows.part(tokens, mean, halves, error, None if decode else alone)
         else:
-            body, beyond = self._exact_body(k, tokens, decode, skew), True
+            body, beyond = self._exact_body(k, tokens, decode, skew, alone), True
             if mean < tokens:
-                body = evened(body, self._exact_body(k, mean, decode, skew))
+                body = evened(body, self._exact_body(k, mean, decode, skew, alone))
         prefill = decoded = Part(0.0, 0.0, 0.0, 0.0)
         if load.prefill_tokens:
             prompts = load.prefill_sequences
@@ -361,9 +378,14 @@ class StepTable:
             head, beyond = direct.head(stage.index, sampled), True
         return (body, prefill, decoded, head), beyond
 
-    def _exact_body(self, k: int, tokens: int, decode: bool, skew: float) -> Part:
+    def _exact_body(self, k: int, tokens: int, decode: bool, skew: float, alone: float) -> Part:
+        lonely = self.options.skew_of(skew, decode=decode)
+        body = self._exact_at(k, tokens, decode, lonely)
+        even = lonely == skew or alone == 1.0
+        return body if even else blended(body, self._exact_at(k, tokens, decode, skew), alone)
+
+    def _exact_at(self, k: int, tokens: int, decode: bool, skew: float) -> Part:
         stage, direct, verified = self.stages[k], self.direct, self.reach.verified
-        skew = self.options.skew_of(skew, decode=decode)
         padded = self.engine.padded(-(-tokens // verified)) if decode and tokens else None
         runs = padded * verified if padded is not None and padded * verified <= self.reach.tokens else tokens
         whole = direct.body(stage.index, runs, decode, skew)
