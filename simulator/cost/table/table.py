@@ -104,7 +104,7 @@ class StepTable:
         self._simple = one and not options.two_batch_overlap and self._draft == 1.0
         self._after = (self.engine.host_step_s, self.engine.host_sequence_s, self.engine.overlaps_host)
 
-    def _bodies(self, skew: float) -> list["Rows"]:
+    def _bodies(self, skew: float) -> list[Rows]:
         """Lines of each stage at one skew. Raises WorkloadError beyond the tabulated skews."""
         found = self._rows.get(skew)
         if found is None:
@@ -335,7 +335,7 @@ class StepTable:
         return device_s(busy, self._eager_s[k] if eager and busy else 0.0)
 
     def _parts(
-        self, k: int, rows: "Rows", load: StepLoad, skew: float, *, exact: bool
+        self, k: int, rows: Rows, load: StepLoad, skew: float, *, exact: bool
     ) -> tuple[tuple[Part, Part, Part, Part], bool]:
         """(body, prefill attention, decode attention, head) of one stage, and whether any lay beyond the table."""
         stage, direct = self.stages[k], self.direct
