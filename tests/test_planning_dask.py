@@ -1,5 +1,7 @@
 """A Dask cluster of real processes: the same answers, with a worker or the whole run killed in the middle."""
 
+import gc
+import importlib
 import os
 import re
 import signal
@@ -103,6 +105,9 @@ def test_no_scheduler_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ScenarioError, match="no Dask scheduler answers") as refused, DaskRunner("tcp://127.0.0.1:9"):
         pass
     assert "\n" not in str(refused.value)
+    # One left to be collected later would deadlock the next client's start.
+    client = importlib.import_module("distributed").Client
+    assert not [c for c in gc.get_objects() if type(c) is client and c._start_arg == "tcp://127.0.0.1:9"]
     with pytest.raises(ScenarioError, match="--scheduler"):
         DaskRunner("")
     with pytest.raises(ScenarioError), DaskRunner("no address"):

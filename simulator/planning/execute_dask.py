@@ -6,6 +6,7 @@ in the order in which they are done.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
+from gc import collect
 from importlib import import_module
 from importlib.util import find_spec
 from types import TracebackType
@@ -44,23 +45,27 @@ class DaskRunner:
         self._client: Any = None
 
     def __enter__(self) -> Self:
+        refused = self._connect()
+        if refused:
+            self.close()
+            # A client that failed to start closes itself when it is collected, and waits for ever where that falls into
+            # the start of the next one (distributed 2026.8.0: Client.__del__ under LoopRunner's lock).
+            collect()
+            raise ScenarioError(where="--scheduler", given=self.address, rule=refused.splitlines()[0])
+        return self
+
+    def _connect(self) -> str:
+        """What stands against this cluster; "" for nothing."""
         distributed: Any = import_module("distributed")
         try:
             self._client = distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False)
             versions = self._client.run(build_id)
         except (OSError, ValueError) as failure:  # distributed's timeouts are OSErrors
-            self.close()
-            rule = f"no Dask scheduler answers: {failure}".splitlines()[0]
-            raise ScenarioError(where="--scheduler", given=self.address, rule=rule) from None
+            return f"no Dask scheduler answers: {failure}"
         except Exception as failure:  # whatever a worker says when it lacks this program
-            self.close()
-            rule = f"its workers cannot run this program: {failure}".splitlines()[0]
-            raise ScenarioError(where="--scheduler", given=self.address, rule=rule) from None
-        if other := sorted(set(versions.values()) - {build_id()}):
-            self.close()
-            rule = f"its workers have shardsim {', '.join(other)}, not {build_id()}"
-            raise ScenarioError(where="--scheduler", given=self.address, rule=rule)
-        return self
+            return f"its workers cannot run this program: {failure}"
+        other = sorted(set(versions.values()) - {build_id()})
+        return f"its workers have shardsim {', '.join(other)}, not {build_id()}" if other else ""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
